@@ -1,0 +1,129 @@
+"""Which target each fiber looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qlstream.datamodel.masks import fatal_fiber_bits
+
+_DESI_BITS = {"LRG": 0, "ELG": 1, "QSO": 2, "BGS": 60, "MWS": 61}
+_STD_DESI_BITS = (33, 35)  # STD_FAINT, STD_BRIGHT
+_STD_MWS_BITS = (33, 35)  # GAIA_STD_FAINT, GAIA_STD_BRIGHT
+CLASSES = ("ELG", "LRG", "QSO", "BGS", "MWS", "STAR")  # fixed order of every per-class vector
+
+
+@dataclass(frozen=True)
+class Fibermap:
+    """Rows of a FIBERMAP table, one per fiber (spec datamodel §4).
+
+    Attributes
+    ----------
+    rows : structured array with at least FIBER; all other columns are optional and looked up by name
+    meta : header cards of the table
+    """
+
+    rows: NDArray[Any]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rows.dtype.names is None or "FIBER" not in self.rows.dtype.names:
+            raise ValueError(
+                f"a fibermap needs a FIBER column; this table has {self.rows.dtype.names}; "
+                "give the FIBERMAP HDU of a fibermap file"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __contains__(self, column: str) -> bool:
+        return column in (self.rows.dtype.names or ())
+
+    def column(self, name: str, default: Any = None) -> NDArray[Any]:
+        """A column in native byte order; `default` in every row if the table lacks it.
+
+        Raises
+        ------
+        KeyError : no such column and no default
+        """
+        if name in self:
+            values = np.asarray(self.rows[name])
+            return values.astype(values.dtype.newbyteorder("="))
+        if default is None:
+            raise KeyError(f"the fibermap has no column {name}; it has {', '.join(self.rows.dtype.names or ())}")
+        return np.full(len(self), default)
+
+    @property
+    def fiber(self) -> NDArray[np.int32]:
+        return self.column("FIBER").astype(np.int32)
+
+    def select(self, fibers: ArrayLike) -> Fibermap:
+        """The rows of these FIBER numbers, in that order: by value, whatever the order of the table.
+
+        Raises
+        ------
+        KeyError : a fiber is missing; the message names the first few
+        """
+        wanted = np.asarray(fibers, dtype=np.int64)
+        numbers = self.fiber
+        order = np.argsort(numbers, kind="stable")
+        at = np.searchsorted(numbers, wanted, sorter=order)
+        at = order[np.minimum(at, len(order) - 1)]
+        missing = wanted[numbers[at] != wanted]
+        if missing.size:
+            raise KeyError(
+                f"the fibermap has no row for FIBER {missing[:5].tolist()}{' ...' if missing.size > 5 else ''} "
+                f"({missing.size} of {wanted.size} missing; it holds {numbers.min()} to {numbers.max()})"
+            )
+        return Fibermap(self.rows[at], self.meta)
+
+    @property
+    def objtype(self) -> NDArray[np.str_]:
+        """OBJTYPE of each row, stripped: TGT, SKY, NON or BAD."""
+        text = self.column("OBJTYPE", "TGT")
+        if text.dtype.kind == "S":
+            text = np.char.decode(text, "ascii")
+        return np.char.strip(text.astype(str))
+
+    def is_usable(self, use: str, arm: str | None = None) -> NDArray[np.bool_]:
+        """(nspec,) True where no FIBERSTATUS bit forbids `use` (see `fatal_fiber_bits`) in `arm`."""
+        status = self.column("FIBERSTATUS", 0).astype(np.int64)
+        return (status & int(fatal_fiber_bits(use, arm))) == 0
+
+    @property
+    def is_sky(self) -> NDArray[np.bool_]:
+        """(nspec,) True for sky fibers, whatever their status."""
+        return self.objtype == "SKY"
+
+    def is_class(self, name: str) -> NDArray[np.bool_]:
+        """(nspec,) True for targets of class `name`, one of CLASSES; STAR means a standard star.
+
+        Target bits are those of the main survey; SV and commissioning columns are tried in their place.
+
+        Raises
+        ------
+        ValueError : unknown class
+        """
+        if name not in CLASSES:
+            raise ValueError(f"unknown target class {name!r}; known are {', '.join(CLASSES)}")
+        desi = self._targets("DESI_TARGET")
+        target = self.objtype == "TGT"
+        if name == "STAR":
+            found = _any_bit(desi, _STD_DESI_BITS) | _any_bit(self._targets("MWS_TARGET"), _STD_MWS_BITS)
+            return target & found
+        return target & _any_bit(desi, (_DESI_BITS[name],))
+
+    def _targets(self, column: str) -> NDArray[np.int64]:
+        for name in (column, *(f"SV{i}_{column}" for i in (1, 2, 3))):
+            if name in self:
+                return self.column(name).astype(np.int64)
+        return np.zeros(len(self), dtype=np.int64)
+
+
+def _any_bit(values: NDArray[np.int64], bits: Iterable[int]) -> NDArray[np.bool_]:
+    wanted = np.int64(sum(1 << bit for bit in bits))
+    return (values & wanted) != 0

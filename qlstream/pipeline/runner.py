@@ -1,0 +1,153 @@
+"""Walks one camera through its plan: stage, its metrics, next stage; everything in memory, in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from qlstream.calibration.served import CalibrationUse, MissingCalibration
+from qlstream.datamodel.image import RawCamera
+from qlstream.pipeline.algorithm import MonitoringAlg, PipelineAlg
+from qlstream.pipeline.context import Context
+from qlstream.pipeline.plan import Plan
+from qlstream.pipeline.resources import peak_memory_mb
+from qlstream.pipeline.result import Check, QAResult, QASeverity
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took: wall and CPU time [second], peak memory of the process so far [MB]."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+class StageFailed(RuntimeError):
+    """A stage broke; the camera is failed, what came before is kept."""
+
+
+class Reporter(Protocol):
+    """Who is told while the camera runs: the store in a worker, a progress bar in the foreground."""
+
+    def stage_started(self, stage: str) -> None: ...
+    def stage_done(self, stage: str, cost: Cost) -> None: ...
+    def stage_skipped(self, stage: str, reason: str) -> None: ...
+    def qa_result(self, stage: str, result: QAResult, cost: Cost) -> None: ...
+    def calibration_used(self, use: CalibrationUse) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a camera gave.
+
+    Attributes
+    ----------
+    outputs : stage name -> its output, for the stages that ran
+    skipped : stage name -> reason
+    results : every QAResult, in order
+    products : product kind -> data to write; a later stage replaces what an earlier one gave
+    costs : stage name -> what it took, its metrics apart
+    """
+
+    outputs: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    results: list[QAResult] = field(default_factory=list)
+    products: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
+
+    @property
+    def severity(self) -> QASeverity:
+        return max((r.severity for r in self.results), default=QASeverity.NORMAL)
+
+
+class Runner:
+    """Runs one plan.
+
+    Parameters
+    ----------
+    plan : the stages of the exposure's flavor
+    reporter : told of every step as it happens
+    requested : products wanted beside those that the plan always writes, e.g. {"preproc"}
+    """
+
+    def __init__(self, plan: Plan, reporter: Reporter, requested: Iterable[str] = ()) -> None:
+        self.plan = plan
+        self.reporter = reporter
+        self.requested = frozenset(requested)
+        self.outcome = Outcome()
+
+    def run(self, raw: RawCamera, context: Context) -> Outcome:
+        """Take `raw` through the plan.
+
+        A stage without its calibration is skipped, and so is every stage that needs it; all others run.
+        A metric that breaks becomes UNKNOWN with its reason and stops nothing.
+
+        Raises
+        ------
+        StageFailed : a stage broke, or a needed stage met data it cannot take; `self.outcome` keeps what came before
+        """
+        data: Any = raw
+        outcome = self.outcome
+        for step in self.plan.steps:
+            stage = step.stage
+            reason = self._reason_to_skip(stage, data)
+            if reason is None:
+                self.reporter.stage_started(stage.name)
+                try:
+                    out, cost = _timed(lambda s=stage, d=data: s.run(d, context))  # type: ignore[misc]
+                except MissingCalibration as missing:
+                    reason = str(missing)
+                except Exception as error:
+                    raise StageFailed(f"{stage.name}: {type(error).__name__}: {error}") from error
+                finally:
+                    self._report_calibrations(context)
+            if reason is not None:
+                outcome.skipped[stage.name] = reason
+                context.log.warning("%s skipped: %s", stage.name, reason)
+                self.reporter.stage_skipped(stage.name, reason)
+                continue
+            data = context.earlier[stage.name] = outcome.outputs[stage.name] = out
+            outcome.costs[stage.name] = cost
+            self.reporter.stage_done(stage.name, cost)
+            for kind in (*step.write, *(k for k in step.write_on_request if k in self.requested)):
+                outcome.products[kind] = data
+            for check in step.checks:
+                result, cost = _timed(lambda c=check, d=data: _checked(c, d, context))  # type: ignore[misc]
+                outcome.results.append(result)
+                self.reporter.qa_result(stage.name, result, cost)
+        return outcome
+
+    def _reason_to_skip(self, stage: PipelineAlg[Any, Any], data: Any) -> str | None:
+        for name in stage.needs:
+            if name in self.outcome.skipped:
+                return f"needs {name}, which was skipped: {self.outcome.skipped[name]}"
+        takes = stage.types()[0]
+        if not isinstance(data, takes):  # only if a stage that changes the type was skipped
+            skipped = ", ".join(f"{n} ({why})" for n, why in self.outcome.skipped.items())
+            return f"needs {takes.__name__}, which was not made; skipped before: {skipped}"
+        return None
+
+    def _report_calibrations(self, context: Context) -> None:
+        while context.calibration.used:
+            self.reporter.calibration_used(context.calibration.used.pop(0))
+
+
+def _checked(check: MonitoringAlg[Any], data: Any, context: Context) -> QAResult:
+    try:
+        return check.run(data, context)
+    except MissingCalibration as missing:
+        why = f"skipped: {missing}"
+    except Exception as error:
+        context.log.exception("metric %s broke", check.name)
+        why = f"{check.name} broke: {type(error).__name__}: {error}"
+    unknown = Check(check.name, "", QASeverity.UNKNOWN, float("nan"), why=why)
+    return QAResult(check.name, checks=(unknown,), summary=why)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, Cost]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = work()
+    return value, Cost(time.perf_counter() - wall, time.process_time() - cpu, peak_memory_mb())
