@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,17 @@ def load_instrument(name: str) -> Instrument:
         return Instrument.model_validate(yaml.safe_load(path.read_text()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def instrument_of(header: Mapping[str, Any], setting: str = "auto") -> Instrument:
+    """The instrument that took an exposure: `setting`, or if that is "auto" what INSTRUME says, else desi.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `load_instrument`
+    """
+    if setting != "auto":
+        return load_instrument(setting)
+    name = str(header.get("INSTRUME", "")).strip().lower()
+    shipped = {path.stem for path in config_path("instruments").glob("*.yaml")}
+    return load_instrument(name if name in shipped else "desi")

@@ -47,20 +47,21 @@ class Outcome:
     ----------
     outputs : stage name -> its output, for the stages that ran
     skipped : stage name -> reason
-    results : every QAResult, in order
+    judged : (stage, its QAResult), in order
     products : product kind -> data to write; a later stage replaces what an earlier one gave
     costs : stage name -> what it took, its metrics apart
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    results: list[QAResult] = field(default_factory=list)
+    judged: list[tuple[str, QAResult]] = field(default_factory=list)
     products: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
 
     @property
     def severity(self) -> QASeverity:
-        return max((r.severity for r in self.results), default=QASeverity.NORMAL)
+        """The worst check of all metrics."""
+        return max((result.severity for _, result in self.judged), default=QASeverity.NORMAL)
 
 
 class Runner:
@@ -116,7 +117,7 @@ class Runner:
                 outcome.products[kind] = data
             for check in step.checks:
                 result, cost = _timed(lambda c=check, d=data: _checked(c, d, context))  # type: ignore[misc]
-                outcome.results.append(result)
+                outcome.judged.append((stage.name, result))
                 self.reporter.qa_result(stage.name, result, cost)
         return outcome
 
