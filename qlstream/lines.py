@@ -1,0 +1,60 @@
+"""Emission lines of the arc lamps and of the night sky: simulated exposures shine them, wavelengths are fitted to them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qlstream.configs import config_path
+
+LINE = np.dtype([("wave", "f8"), ("name", "U6"), ("strength", "f8")])
+
+
+def arc_lines() -> NDArray[np.void]:
+    """Lines of the Hg, Cd, Ne, Ar, Kr and Xe lamps, ordered by wavelength.
+
+    Returns
+    -------
+    (n,) structured array: `wave` [Angstrom, vacuum, NIST], `name` of the element, `strength` (photons, strongest 1000)
+    """
+    return _read("arc.csv").copy()
+
+
+def sky_lines() -> NDArray[np.void]:
+    """Bright lines of the night sky, ordered by wavelength.
+
+    Returns
+    -------
+    (n,) structured array: `wave` [Angstrom, vacuum], `name` ([OI], NaI, [NI], OH, O2), `strength` (dark-sky flux
+    [1e-17 erg/s/cm2/arcsec2])
+    """
+    return _read("sky.csv").copy()
+
+
+def is_isolated(lines: NDArray[np.void], separation: float = 4.0, contamination: float = 0.03) -> NDArray[np.bool_]:
+    """Which lines stand alone at the resolution of an instrument.
+
+    Parameters
+    ----------
+    lines : as `arc_lines` or `sky_lines` give them
+    separation : how far a neighbour must be to do no harm [Angstrom]; about three times the instrument's FWHM
+    contamination : summed strength of nearer neighbours that is tolerated, as a fraction of the line's own
+
+    Returns
+    -------
+    (n,) bool
+    """
+    total = np.concatenate([[0.0], np.cumsum(lines["strength"])])
+    first = np.searchsorted(lines["wave"], lines["wave"] - separation)
+    last = np.searchsorted(lines["wave"], lines["wave"] + separation, side="right")
+    neighbours = total[last] - total[first] - lines["strength"]
+    return np.asarray(neighbours <= contamination * lines["strength"])
+
+
+@cache
+def _read(name: str) -> NDArray[np.void]:
+    rows = [row for row in config_path("lines", name).read_text().splitlines() if row and not row.startswith("#")]
+    values = [row.split(",") for row in rows[1:]]  # the first row names the columns
+    return np.array([(float(wave), element, float(strength)) for wave, element, strength in values], dtype=LINE)
