@@ -1,4 +1,4 @@
-"""Emission lines of the arc lamps and of the night sky: simulated exposures shine them, wavelengths are fitted to them."""
+"""Emission lines of arc lamps and night sky: simulated exposures shine them, wavelengths are fitted to them."""
 
 from __future__ import annotations
 
