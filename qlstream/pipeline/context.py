@@ -78,4 +78,10 @@ class Context:
     @property
     def where(self) -> dict[str, str]:
         """The selectors of a reference range."""
-        return {"camera": self.camera, "arm": self.camera[:1], "flavor": self.flavor, "program": self.program}
+        return {
+            "instrument": self.instrument.name,
+            "camera": self.camera,
+            "arm": self.camera[:1],
+            "flavor": self.flavor,
+            "program": self.program,
+        }

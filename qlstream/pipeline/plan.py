@@ -77,7 +77,7 @@ class Plan:
         if content.flavor not in FLAVORS:
             wrong.append(f"flavor: {content.flavor!r} is none of {', '.join(FLAVORS)}")
         steps: list[Step] = []
-        have: type = RawCamera
+        have: type | None = RawCamera  # None behind a stage that could not be built: its output is unknown
         for i, entry in enumerate(content.steps):
             stage = _build(entry.run, entry.params, PipelineAlg, f"steps.{i}", wrong)
             checks = []
@@ -85,15 +85,16 @@ class Plan:
                 spec = _Check(run=item) if isinstance(item, str) else item
                 checks.append(_build(spec.run, spec.params, MonitoringAlg, f"steps.{i}.then_check.{j}", wrong))
             if stage is None:
+                have = None
                 continue
             takes, gives = stage.types()
-            if not issubclass(have, takes):
+            if have is not None and not issubclass(have, takes):
                 wrong.append(f"steps.{i}.run: {stage.name} takes {takes.__name__}, but gets {have.__name__}")
             names = [s.stage.name for s in steps]
             wrong += [f"steps.{i}.run: {stage.name} needs {n} before it" for n in stage.needs if n not in names]
             have = gives
             for j, check in enumerate(checks):
-                if check is not None and not issubclass(have, check.types()[0]):
+                if check is not None and not issubclass(gives, check.types()[0]):
                     wrong.append(
                         f"steps.{i}.then_check.{j}: {check.name} judges {check.types()[0].__name__}, "
                         f"but {stage.name} gives {have.__name__}"

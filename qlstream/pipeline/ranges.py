@@ -23,7 +23,7 @@ class Rule(BaseModel):
     metric: str = Field(description="result key, e.g. NOISE_AMP")
     where: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="selector (camera, arm, flavor, program, amp, class) -> accepted values",
+        description="selector (instrument, camera, arm, flavor, program, amp, class) -> accepted values",
     )
     normal: Interval = Field(description="NORMAL inside, both ends included")
     warn: Interval = Field(description="WARNING inside and not normal; ALARM outside")

@@ -60,7 +60,8 @@ class QAResult:
     name : of the metric class, e.g. "Get_RMS"
     metrics : scalars by key
     per_amp : key -> {amplifier: value}, amplifiers in the order A, B, C, D
-    per_class : key -> {target class: value}; absent classes are NaN, never left out
+    per_class : key -> {target class: value}, never left out: None where the camera has no fiber of that class,
+        NaN where it has some and no value could be found
     per_fiber : key -> (nspec,) array in the order of the CCD; NaN where a fiber has no value
     vectors : key -> any other array that a plot needs (e.g. values against wavelength)
     checks : verdicts, one per judged value
@@ -71,7 +72,7 @@ class QAResult:
     name: str
     metrics: dict[str, float] = field(default_factory=dict)
     per_amp: dict[str, dict[str, float]] = field(default_factory=dict)
-    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)
     per_fiber: dict[str, NDArray[Any]] = field(default_factory=dict)
     vectors: dict[str, NDArray[Any]] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
@@ -94,11 +95,11 @@ class QAResult:
         where : what selects a rule: camera, arm, flavor, program; amp and class are added here
         """
         checks = list(self.checks)
-        values: list[tuple[str, str, str, float]] = [(k, "", "", v) for k, v in self.metrics.items()]
-        for kind, tables in (("amp", self.per_amp), ("class", self.per_class)):
-            values += [(k, kind, element, v) for k, table in tables.items() for element, v in table.items()]
+        values: list[tuple[str, str, str, float | None]] = [(k, "", "", v) for k, v in self.metrics.items()]
+        values += [(k, "amp", amp, v) for k, table in self.per_amp.items() for amp, v in table.items()]
+        values += [(k, "class", name, v) for k, table in self.per_class.items() for name, v in table.items()]
         for metric, kind, element, value in values:
-            if metric not in ranges:
+            if metric not in ranges or value is None:
                 continue
             selectors = {**where, kind: element} if kind else where
             checks.append(ranges.judge(metric, element, float(value), selectors, self.units.get(metric, "")))
