@@ -37,6 +37,9 @@ class Arm(BaseModel):
     gain: float = Field(gt=0, description="typical gain [electron/ADU]")
     dark: float = Field(ge=0, description="typical dark current [electron/hour]")
     throughput: float = Field(gt=0, le=1, description="peak of atmosphere to CCD, fiber losses apart")
+    band: str = Field(description="imaging band of this arm: FLUX_<band> of the fibermap")
+    filter_curve: str = Field(description="filter of that band, by its speclite name")
+    sky_windows: tuple[tuple[float, float], ...] = Field(description="ranges free of bright sky lines [Angstrom]")
 
     @property
     def shape(self) -> tuple[int, int]:
