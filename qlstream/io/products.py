@@ -1,0 +1,66 @@
+"""Which writer makes which product of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qlstream.datamodel.fiberflat import FiberFlat
+from qlstream.datamodel.image import Image
+from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.traces import XYTraceSet
+from qlstream.io.fiberflat import write_fiberflat
+from qlstream.io.image import write_image
+from qlstream.io.qframe import write_qframe
+from qlstream.io.xytraceset import write_xytraceset
+
+
+def write_product(kind: str, data: Any, path: Path | str) -> None:
+    """Write the output of a stage as a product.
+
+    Parameters
+    ----------
+    kind : preproc, psf, qframe, qsky, qcframe or qfiberflat
+    data : what the stage gave: Image, QFrame, FiberFlat or XYTraceSet
+
+    Raises
+    ------
+    ValueError : unknown product, or one that cannot be made of such data
+    """
+    if kind not in _WRITERS:
+        raise ValueError(f"unknown product {kind!r}; a plan may write {', '.join(_WRITERS)}")
+    accepted, write = _WRITERS[kind]
+    if not isinstance(data, accepted):
+        needed = " or ".join(c.__name__ for c in accepted)
+        raise ValueError(f"product {kind} cannot be made of {type(data).__name__}; it needs {needed}")
+    write(path, data)
+
+
+def _write_traces(path: Path | str, data: Image | XYTraceSet) -> None:
+    if isinstance(data, XYTraceSet):
+        write_xytraceset(path, data)
+        return
+    if data.traces is None:
+        raise ValueError(f"product psf: the image of {data.camera} has no traces; Flexure must run before")
+    meta: dict[str, object] = {**(data.traces.meta or {}), **data.meta}
+    write_xytraceset(path, replace(data.traces, meta=meta))
+
+
+def _write_sky(path: Path | str, qframe: QFrame) -> None:
+    if qframe.sky is None:
+        raise ValueError(f"product qsky: the qframe of {qframe.camera} has no sky model; SkySub must run before")
+    write_qframe(path, replace(qframe, flux=qframe.sky, ivar=np.ones_like(qframe.sky)))
+
+
+_WRITERS: dict[str, tuple[tuple[type, ...], Callable[[Path | str, Any], None]]] = {
+    "preproc": ((Image,), write_image),
+    "psf": ((Image, XYTraceSet), _write_traces),
+    "qframe": ((QFrame,), write_qframe),
+    "qcframe": ((QFrame,), write_qframe),
+    "qsky": ((QFrame,), _write_sky),
+    "qfiberflat": ((FiberFlat,), write_fiberflat),
+}
