@@ -18,6 +18,10 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+SCHEMA_VERSION = 1  # a store of another version is refused
+
+about = Table("about", metadata, Column("schema_version", Integer, primary_key=True))
+
 _Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only a plain INTEGER PRIMARY KEY
 
 events = Table(
@@ -47,7 +51,7 @@ exposures = Table(
         "identity",
         String(96),
         nullable=False,
-        doc="content checksum of the file that this version stands for",
+        doc="content checksum of the file that this version stands for; empty before it was ready",
     ),
     Column("stamp", String(96), nullable=False, default="", doc="size and mtime when last looked at"),
     Column("state", String(12), nullable=False, doc="seen, waiting, ready, done, incomplete or failed"),
@@ -84,6 +88,7 @@ jobs = Table(
     Column("attempt", Integer, nullable=False, default=0, doc="fence: results of any other attempt are refused"),
     Column("reason", Text, nullable=False, default=""),
     Column("severity", Integer, doc="worst QASeverity of its results"),
+    Column("failures", Integer, nullable=False, default=0, doc="attempts that a retry followed"),
     Column("worker", Integer, doc="process id"),
     Column("ready_utc", Float),
     Column("started_utc", Float),
@@ -91,7 +96,8 @@ jobs = Table(
     Column("cpu_s", Float),
     Column("peak_mb", Float),
     UniqueConstraint("night", "expid", "camera", "version"),
-    Index("jobs_by_state", "state", "mjd"),
+    Index("jobs_by_state", "state", "night", "mjd"),
+    Index("jobs_of_camera", "night", "camera", "mjd"),
     sqlite_autoincrement=True,
 )
 

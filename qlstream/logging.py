@@ -1,0 +1,89 @@
+"""Structured logs, tagged with expid and camera: text for the terminal, JSON lines for a file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import MutableMapping
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_ROOT = "qlstream"
+
+
+class ExposureLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose lines carry the exposure and the camera they belong to."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+def get_log(name: str) -> logging.Logger:
+    """The logger of a part of qlstream, e.g. "ingest"."""
+    return logging.getLogger(f"{_ROOT}.{name}")
+
+
+def exposure_log(expid: int, camera: str | None = None, name: str = "camera") -> ExposureLog:
+    """A logger for one exposure, or one camera of it."""
+    return ExposureLog(get_log(name), {"expid": expid, "camera": camera})
+
+
+def start_logging(level: str = "INFO", file: Path | None = None) -> None:
+    """Send the logs of this process to standard error, and as JSON lines to `file` if one is given.
+
+    Several processes may write to one file: each line is one append. A file that was rotated away is made anew.
+    """
+    handlers: list[logging.Handler] = []
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(_Text())
+    handlers.append(terminal)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = WatchedFileHandler(file, encoding="utf-8")
+        lines.setFormatter(_Json())
+        handlers.append(lines)
+    root = logging.getLogger(_ROOT)
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        handler.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    root.propagate = False
+
+
+class _Text(logging.Formatter):
+    """`2026-01-15T07:12:03Z WARNING camera 00000082 r3: message`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        expid, camera = getattr(record, "expid", None), getattr(record, "camera", None)
+        tags = [record.name.removeprefix(f"{_ROOT}.")]
+        tags += [f"{expid:08d}"] if expid is not None else []
+        tags += [camera] if camera else []
+        text = f"{when} {record.levelname} {' '.join(tags)}: {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time_utc": record.created,
+            "level": record.levelname,
+            "part": record.name.removeprefix(f"{_ROOT}."),
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        for tag in ("expid", "camera"):
+            if (value := getattr(record, tag, None)) is not None:
+                line[tag] = value
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
