@@ -82,11 +82,12 @@ def reduce_camera(
     reporter: Reporter,
     buffers: Buffers,
     is_current: Callable[[], bool] = lambda: True,
+    take: Callable[[Reduced], None] = lambda _: None,
 ) -> Reduced:
     """Read, calibrate, run the plan of the exposure's flavor, write the products.
 
     Products of the stages that ran are written even if a later stage fails, each by a temporary name and only
-    while `is_current()`.
+    while `is_current()`. In the end `take` gets what there is, also if a stage failed.
 
     Raises
     ------
@@ -127,6 +128,7 @@ def reduce_camera(
     finally:
         if request.products:
             _write(request, reduced, is_current)
+        take(reduced)
     return reduced
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable
@@ -13,8 +12,6 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from qlstream.engine.isolation import Limits, isolate, set_one_thread
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
