@@ -36,7 +36,8 @@ def exposure_log(expid: int, camera: str | None = None, name: str = "camera") ->
 def start_logging(level: str = "INFO", file: Path | None = None) -> None:
     """Send the logs of this process to standard error, and as JSON lines to `file` if one is given.
 
-    Several processes may write to one file: each line is one append. A file that was rotated away is made anew.
+    `level` holds for qlstream; of other libraries only warnings and errors are shown. Several processes may write to
+    one file: each line is one append. A file that was rotated away is made anew.
     """
     handlers: list[logging.Handler] = []
     terminal = logging.StreamHandler(sys.stderr)
@@ -47,14 +48,14 @@ def start_logging(level: str = "INFO", file: Path | None = None) -> None:
         lines = WatchedFileHandler(file, encoding="utf-8")
         lines.setFormatter(_Json())
         handlers.append(lines)
-    root = logging.getLogger(_ROOT)
+    root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
         handler.close()
     for handler in handlers:
         root.addHandler(handler)
-    root.setLevel(level)
-    root.propagate = False
+    root.setLevel(logging.WARNING)
+    logging.getLogger(_ROOT).setLevel(level)
 
 
 class _Text(logging.Formatter):
