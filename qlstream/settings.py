@@ -53,64 +53,87 @@ class IngestSettings(Section):
     """How raw files are noticed and when they are ready."""
 
     watch: Literal["auto", "inotify", "poll", "scan"] = Field(
-        "auto", description="source of hints; auto is inotify on local disks, scan on network file systems"
+        default="auto", description="source of hints; auto is inotify on local disks, scan on network file systems"
     )
-    scan_s: float = Field(10.0, gt=0, le=3600, description="time between scans of the watched nights [s]")
-    poll_s: float = Field(1.0, gt=0, le=60, description="time between looks when watch is poll [s]")
-    nights: int = Field(2, ge=1, description="the newest so many nights are scanned again and again")
-    nights_at_start: int = Field(7, ge=1, description="the newest so many nights are scanned once at the start")
-    only_nights: Numbers = Field((), description="watch just these nights (YYYYMMDD), if any is given")
+    scan_s: float = Field(default=10.0, gt=0, le=3600, description="time between scans of the watched nights [s]")
+    poll_s: float = Field(default=1.0, gt=0, le=60, description="time between looks when watch is poll [s]")
+    nights: int = Field(default=2, ge=1, description="the newest so many nights are scanned again and again")
+    nights_at_start: int = Field(default=7, ge=1, description="the newest so many nights are scanned once at the start")
+    only_nights: Numbers = Field(default=(), description="watch just these nights (YYYYMMDD), if any is given")
     settle_s: float | None = Field(
-        None, ge=0, le=600, description="size and mtime unchanged for so long [s]; unset is 2, network file systems 10"
+        default=None,
+        ge=0,
+        le=600,
+        description="size and mtime unchanged for so long [s]; unset is 2, network file systems 10",
     )
-    give_up_s: float = Field(60.0, gt=0, description="an unchanged file that is not whole is incomplete after [s]")
-    fibermap_wait_s: float = Field(60.0, ge=0, description="wait for the fibermap of flats and science this long [s]")
+    give_up_s: float = Field(
+        default=60.0, gt=0, description="an unchanged file that is not whole is incomplete after [s]"
+    )
+    fibermap_wait_s: float = Field(
+        default=60.0, ge=0, description="wait for the fibermap of flats and science this long [s]"
+    )
 
 
 class EngineSettings(Section):
     """How cameras are processed."""
 
-    workers: int | None = Field(None, ge=1, le=1024, description="worker processes; unset is one per core")
-    camera_timeout: float = Field(300.0, gt=0, description="a camera that takes longer is stopped [s]")
-    memory_limit_mb: int = Field(3000, ge=200, description="data memory of a worker [MB]")
-    retries: int = Field(1, ge=0, le=10, description="further tries of a camera whose worker died or hung")
-    tasks_per_worker: int = Field(0, ge=0, description="a worker is replaced after so many cameras; 0 is never")
+    workers: int | None = Field(default=None, ge=1, le=1024, description="worker processes; unset is one per core")
+    camera_timeout: float = Field(default=300.0, gt=0, description="a camera that takes longer is stopped [s]")
+    memory_limit_mb: int = Field(default=3000, ge=200, description="data memory of a worker [MB]")
+    retries: int = Field(default=1, ge=0, le=10, description="further tries of a camera whose worker died or hung")
+    tasks_per_worker: int = Field(default=0, ge=0, description="a worker is replaced after so many cameras; 0 is never")
     calibration_wait_s: float = Field(
-        600.0, ge=0, description="an exposure waits for tonight's unfinished calibrations at most this long [s]"
+        default=600.0, ge=0, description="an exposure waits for tonight's unfinished calibrations at most this long [s]"
     )
-    stop_grace_s: float = Field(30.0, ge=0, description="running cameras may end within this time at shutdown [s]")
-    products: Words = Field((), description="products wanted beside those of the plans, e.g. preproc")
-    allow_expired: bool = Field(True, description="an expired calibration serves, with a warning, where none is valid")
-    plans: Folder | None = Field(None, description="folder of FLAVOR.yaml plans; unset is the shipped quicklook plans")
-    ranges: Folder | None = Field(None, description="file of reference ranges; unset is the shipped one")
+    stop_grace_s: float = Field(
+        default=30.0, ge=0, description="running cameras may end within this time at shutdown [s]"
+    )
+    low_water_mb: int = Field(
+        default=500, ge=0, description="pause while less than this is free on the disk of the production folder [MB]"
+    )
+    heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="time between signs of life in the store [s]")
+    products: Words = Field(default=(), description="products wanted beside those of the plans, e.g. preproc")
+    allow_expired: bool = Field(
+        default=True, description="an expired calibration serves, with a warning, where none is valid"
+    )
+    plans: Folder | None = Field(
+        default=None, description="folder of FLAVOR.yaml plans; unset is the shipped quicklook plans"
+    )
+    ranges: Folder | None = Field(default=None, description="file of reference ranges; unset is the shipped one")
 
 
 class DashboardSettings(Section):
     """The pages."""
 
-    enabled: bool = Field(True, description="start the dashboard with `qlstream run`")
-    host: str = Field("127.0.0.1", description="address to listen on; others than loopback can be reached from outside")
-    port: int = Field(5006, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    origins: Words = Field((), description="HOST:PORT from which pages may be opened, beside the own address")
-    app: str = Field("dashboards.app:main", pattern=r"^[\w.]+:\w+$", description="the application, package.module:name")
-    max_sessions: int = Field(50, ge=1, description="open pages at a time")
+    enabled: bool = Field(default=True, description="start the dashboard with `qlstream run`")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; others than loopback can be reached from outside"
+    )
+    port: int = Field(default=5006, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    origins: Words = Field(default=(), description="HOST:PORT from which pages may be opened, beside the own address")
+    app: str = Field(
+        default="dashboards.app:main", pattern=r"^[\w.]+:\w+$", description="the application, package.module:name"
+    )
+    max_sessions: int = Field(default=50, ge=1, description="open pages at a time")
 
 
 class LoggingSettings(Section):
     """What is logged, and where to."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severity that is logged")
-    file: Folder | None = Field(None, description="file for JSON lines beside the terminal's text")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least severity that is logged"
+    )
+    file: Folder | None = Field(default=None, description="file for JSON lines beside the terminal's text")
 
 
 class Settings(Section):
     """Every setting of qlstream."""
 
-    raw: Folder | None = Field(None, description="folder of raw exposures, NIGHT/EXPID/desi-EXPID.fits.fz")
-    calib: Folder | None = Field(None, description="calibration tree (DESI_SPECTRO_CALIB)")
-    redux: Folder | None = Field(None, description="production folder: all products, and the store by default")
-    store: str | None = Field(None, description="URL of the store; unset is sqlite:///REDUX/qlstream.db")
-    instrument: str = Field("auto", description="name, path of a YAML file, or auto for what the header says")
+    raw: Folder | None = Field(default=None, description="folder of raw exposures, NIGHT/EXPID/desi-EXPID.fits.fz")
+    calib: Folder | None = Field(default=None, description="calibration tree (DESI_SPECTRO_CALIB)")
+    redux: Folder | None = Field(default=None, description="production folder: all products, and the store by default")
+    store: str | None = Field(default=None, description="URL of the store; unset is sqlite:///REDUX/qlstream.db")
+    instrument: str = Field(default="auto", description="name, path of a YAML file, or auto for what the header says")
     ingest: IngestSettings = Field(default_factory=IngestSettings, description="how raw files are noticed")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="how cameras are processed")
     dashboard: DashboardSettings = Field(default_factory=DashboardSettings, description="the pages")
