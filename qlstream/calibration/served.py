@@ -94,7 +94,8 @@ class Calibration:
 
     def dark(self, exptime: float) -> NDArray[np.float32]:
         """(ny, nx) float32 [electron] for an exposure of `exptime` [second]."""
-        return self.get("DARK")(exptime) if callable(self.get("DARK")) else self.get("DARK") * np.float32(exptime)
+        part = self.get("DARK")
+        return part * np.float32(exptime) if isinstance(part, np.ndarray) else part.at(exptime)
 
     @property
     def pixflat(self) -> NDArray[np.float32]:
