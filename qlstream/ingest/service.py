@@ -1,0 +1,128 @@
+"""The ingest service: hints and scans in, decisions in the store out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from qlstream.ingest.agenda import Agenda
+from qlstream.ingest.hints import Hints
+from qlstream.ingest.looker import Looker
+from qlstream.ingest.names import Place
+from qlstream.ingest.scan import newest_nights, scan
+from qlstream.settings import Settings
+from qlstream.store.database import Store, StoreAway
+
+log = logging.getLogger("qlstream.ingest")
+
+_LOOKERS = 2  # looks at a time; a look may read a whole file for its checksum
+_AWAY_S = 2.0  # between tries while the store is away [s]
+
+
+class Ingest:
+    """Notices raw exposures and makes jobs of the complete ones, until cancelled.
+
+    Attributes
+    ----------
+    trouble : why it pauses, "" if it does not; from memory, since the store may be what is away
+    raw : the watched folder; it may appear later
+    """
+
+    def __init__(self, settings: Settings, store: Store, source: str = "ingest") -> None:
+        settings.require("raw", "redux")
+        assert settings.raw is not None
+        assert settings.redux is not None
+        self.settings = settings.ingest
+        self.store = store
+        self.raw = Path(settings.raw).absolute()
+        self.redux = Path(settings.redux).absolute()
+        self.looker = Looker(store, self.raw, self.redux, self.settings, settings.instrument, source)
+        self.trouble = ""
+        self._agenda = Agenda()
+        self._rescan = asyncio.Event()
+        self._scanned = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled; nothing that is lost by that is needed to go on later."""
+        hints = Hints(self.raw, self._take_hint, self._rescan.set, self.settings.watch, self.settings.poll_s)
+        hints.start()
+        log.info("watching %s (%s)", self.raw, hints.mode)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._scan_forever(hints))
+                for _ in range(_LOOKERS):
+                    tasks.create_task(self._look_forever())
+        finally:
+            await asyncio.to_thread(hints.stop)
+
+    async def caught_up(self) -> None:
+        """Return once everything that was there has been decided on: processed as far as ingest goes, or given up."""
+        await self._scanned.wait()
+        await self._agenda.wait_until_empty()
+
+    def rescan(self) -> None:
+        """Scan now; `caught_up` waits for it."""
+        self._scanned.clear()
+        self._rescan.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """The first scan is over and no exposure waits for a decision."""
+        return self._scanned.is_set() and self._agenda.is_empty
+
+    async def _scan_forever(self, hints: Hints) -> None:
+        count = self.settings.nights_at_start
+        while True:
+            self._rescan.clear()
+            try:
+                await self._scan_once(hints, count)
+                self._resume()
+                count = self.settings.nights
+                self._scanned.set()
+                pause = self.settings.scan_s
+            except (StoreAway, OSError) as error:  # the store or the raw folder is away
+                pause = self._pause(error)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._rescan.wait()
+            except TimeoutError:
+                pass
+
+    async def _scan_once(self, hints: Hints, count: int) -> None:
+        """Scan after the watches are set, so that nothing falls between them."""
+        only = self.settings.only_nights
+        watched = await asyncio.to_thread(newest_nights, self.raw, self.settings.nights, only)
+        await asyncio.to_thread(hints.watch, watched)
+        nights = await asyncio.to_thread(newest_nights, self.raw, count, only)
+        self._agenda.add(await asyncio.to_thread(scan, self.store, self.raw, self.redux, nights))
+
+    async def _look_forever(self) -> None:
+        while True:
+            place, renamed = await self._agenda.take()
+            try:
+                again = await asyncio.to_thread(self.looker.look, place, renamed)
+                self._resume()
+            except StoreAway as error:
+                again = self._pause(error)
+            except Exception:
+                log.exception("looking at exposure %d of %d failed", place.expid, place.night)
+                again = self.settings.scan_s
+            if again is not None:
+                self._agenda.add([place], again)
+            self._agenda.give_back(place)
+
+    def _take_hint(self, place: Place, renamed: bool) -> None:
+        if not self.settings.only_nights or place.night in self.settings.only_nights:
+            self._agenda.add([place], renamed=renamed)
+
+    def _pause(self, error: Exception) -> float:
+        if not self.trouble:
+            log.error("paused: %s", error)
+        self.trouble = str(error)
+        return _AWAY_S
+
+    def _resume(self) -> None:
+        if self.trouble:
+            log.info("resumed; it was paused because of: %s", self.trouble)
+            self.trouble = ""
