@@ -87,6 +87,7 @@ class TraceShifts:
     rms_x, rms_y : robust scatter of the measurements about the field [pixel]
     method_x, method_y : how it was measured, e.g. "profile", "arc lines", "sky lines", "carried over"
     warnings : what could not be measured and why, in plain words
+    points_x, points_y : the measurements: fiber (index), wave [Angstrom], shift, error [pixel], used; or None
     """
 
     wave: NDArray[np.float64]
@@ -99,6 +100,8 @@ class TraceShifts:
     method_x: str
     method_y: str
     warnings: tuple[str, ...] = ()
+    points_x: NDArray[np.void] | None = None
+    points_y: NDArray[np.void] | None = None
 
 
 @dataclass(frozen=True)

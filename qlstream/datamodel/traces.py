@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qlstream.numeric import legendre
+from qlstream.numeric import cubic, legendre
 
 Array = NDArray[np.float64]
+
+NODES = 513  # samples of a trace from which its inverse is interpolated: 8 rows apart on a 4k CCD
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,36 @@ class XYTraceSet:
         ------
         ValueError : y(wave) of some fiber does not increase
         """
-        target = np.asarray(y, dtype=float)
-        target = np.broadcast_to(target, (self.nspec, target.shape[-1]))
-        grid = np.linspace(self.wavemin, self.wavemax, 65)
-        ygrid = self.y_vs_wave(grid)
-        falling = np.flatnonzero((np.diff(ygrid, axis=1) <= 0).any(axis=1))
+        wave, ynodes, slope = self._nodes()
+        return cubic.interpolate(np.asarray(y, dtype=float), ynodes, np.broadcast_to(wave, ynodes.shape), 1.0 / slope)
+
+    def x_vs_y(self, y: ArrayLike) -> Array:
+        """x of every fiber [pixel], (nspec, n), at rows `y` (n,) or (nspec, n); beyond the domain as `wave_vs_y`."""
+        return self._vs_y(self.xcoef, y)
+
+    def xsig_vs_y(self, y: ArrayLike) -> Array:
+        """Cross-dispersion Gaussian sigma [pixel], (nspec, n), at rows `y`; raises as `xsig_vs_wave`."""
+        return self._vs_y(self._width(self.xsigcoef, "XSIG"), y)
+
+    def ysig_vs_y(self, y: ArrayLike) -> Array:
+        """Dispersion-direction Gaussian sigma [pixel], (nspec, n), at rows `y`; raises as `ysig_vs_wave`."""
+        return self._vs_y(self._width(self.ysigcoef, "YSIG"), y)
+
+    def _vs_y(self, coef: Array, y: ArrayLike) -> Array:
+        wave, ynodes, slope = self._nodes()
+        u = self._u(wave)
+        values = legendre.evaluate(coef, u)
+        slopes = legendre.evaluate(legendre.derivative(coef), u) * (2.0 / (self.wavemax - self.wavemin)) / slope
+        return cubic.interpolate(np.asarray(y, dtype=float), ynodes, values, slopes)
+
+    def _nodes(self) -> tuple[Array, Array, Array]:
+        """Wavelengths (m,) that sample the domain finely, with y and dy/dwave (nspec, m) there."""
+        wave = np.linspace(self.wavemin, self.wavemax, NODES)
+        y, slope = self.y_vs_wave(wave), self.dy_dwave(wave)
+        falling = np.flatnonzero((slope <= 0).any(axis=1))
         if falling.size:
             raise ValueError(f"XYTraceSet: y does not increase with wavelength for fiber index {falling[:5].tolist()}")
-        wave = np.stack([np.interp(t, yg, grid) for t, yg in zip(target, ygrid, strict=True)])
-        for _ in range(4):  # Newton from a 65-point table: quadratic, two steps reach 1e-8 Angstrom
-            wave = np.clip(wave, self.wavemin, self.wavemax)
-            step = (target - self.y_vs_wave(wave)) / self.dy_dwave(wave)
-            wave = wave + step
-            if np.abs(step).max(initial=0.0) < 1e-9:
-                break
-        inside = np.clip(wave, self.wavemin, self.wavemax)
-        return inside + (target - self.y_vs_wave(inside)) / self.dy_dwave(inside)
+        return wave, y, slope
 
     def shifted(self, dx: Array, dy: Array, wave: Array) -> XYTraceSet:
         """The same fibers with `dx`, `dy` [pixel], both (nspec, n) sampled at `wave` (n,), added to the traces."""
