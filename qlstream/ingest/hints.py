@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from watchdog.events import FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserver
 
@@ -17,6 +26,16 @@ from qlstream.ingest.names import Place, is_raw_file, place_of
 from qlstream.io.filesystem import is_network_filesystem
 
 log = logging.getLogger("qlstream.ingest")
+
+# Asked of the kernel; opening and closing for reading are left out, since our own looks would cause them.
+_EVENTS: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileClosedEvent,
+]
 
 
 class Hints:
@@ -77,7 +96,9 @@ class Hints:
             target = Path(os.path.realpath(path))  # a night may be a link; its events carry the real path
             handler = _Handler(self, path, target)
             try:
-                self._watches[path] = self._observer.schedule(handler, str(target), recursive=recursive)
+                self._watches[path] = self._observer.schedule(
+                    handler, str(target), recursive=recursive, event_filter=_EVENTS
+                )
             except OSError as error:  # e.g. no inotify watches left
                 log.warning("no hints for %s, the scan finds its files: %s", path, error)
 
@@ -126,8 +147,6 @@ class _Handler(FileSystemEventHandler):
         self._target = target
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in ("opened", "closed_no_write"):  # reading is no change: our own looks cause these
-            return
         moved = isinstance(event, FileMovedEvent)
         for name, is_destination in ((event.src_path, False), (event.dest_path, True)):
             if not name:
