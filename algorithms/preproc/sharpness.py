@@ -1,0 +1,62 @@
+"""How sharp the optics can make a spot, over the CCD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from qlstream.datamodel.traces import XYTraceSet
+
+CELL = 64  # pixels; spots hardly change over this distance
+_NWAVE = 17
+
+
+@dataclass(frozen=True)
+class SharpnessMap:
+    """Smallest ratio of a pixel's neighbours (mean of the two) to the pixel itself that light can have.
+
+    Any image is a sum of spots of light. The ratio of each spot is smallest where it sits on the centre of a pixel;
+    hence no sum of spots falls below it, be it a line, a blend or a continuum.
+
+    Attributes
+    ----------
+    x, y : (ny / CELL, nx / CELL) float32, along rows and along columns
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+
+
+def smallest_ratio(sigma: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Neighbour-to-centre ratio of a Gaussian of width `sigma` [pixel], integrated over pixels, on a pixel's centre."""
+    edge = 1.0 / (np.sqrt(8.0) * np.asarray(sigma))  # half a pixel
+    center = erf(edge)
+    return ((erf(3.0 * edge) - center) / (2.0 * center)).astype(np.float32)
+
+
+def sharpness_of_arm(shape: tuple[int, int], xsigma: float, ysigma: float) -> SharpnessMap:
+    """One width for the whole CCD: where there is no PSF."""
+    cells = ((shape[0] - 1) // CELL + 1, (shape[1] - 1) // CELL + 1)
+    return SharpnessMap(smallest_ratio(np.full(cells, xsigma)), smallest_ratio(np.full(cells, ysigma)))
+
+
+def sharpness_of_traces(shape: tuple[int, int], traces: XYTraceSet) -> SharpnessMap:
+    """From the widths that a PSF gives to each fiber and wavelength.
+
+    Between fibers and beyond the outermost the width is interpolated and held; the row of a wavelength is that of
+    the median fiber, which is off by less than the smile: widths change little over that.
+    """
+    ny, nx = shape
+    wave = np.linspace(traces.wavemin, traces.wavemax, _NWAVE)
+    x = traces.x_vs_wave(wave)
+    rows = np.median(traces.y_vs_wave(wave), axis=0)
+    ycell = np.arange((ny - 1) // CELL + 1) * CELL + CELL / 2
+    xcell = np.arange((nx - 1) // CELL + 1) * CELL + CELL / 2
+    ratios = []
+    for sigma in (traces.xsig_vs_wave(wave), traces.ysig_vs_wave(wave)):
+        across = np.stack([np.interp(xcell, x[:, k], sigma[:, k]) for k in range(_NWAVE)])  # (wave, xcell)
+        ratios.append(smallest_ratio(np.stack([np.interp(ycell, rows, column) for column in across.T], axis=1)))
+    return SharpnessMap(*ratios)
