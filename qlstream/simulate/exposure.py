@@ -121,7 +121,7 @@ def simulate_camera(
         jump=dict.fromkeys(amplifiers_hit(faults, "bias-jump"), JUMP),
     )
 
-    primary = exposure_header(exposure, cameras or (camera,), "moonlit" in kinds)
+    primary = exposure_header(exposure, instrument, cameras or (camera,), "moonlit" in kinds)
     header = camera_header(exposure, camera, instrument, model.detector, seed, warm > 1.0)
     raw = RawCamera(pix, camera, {**primary, **header}, primary, model.detector.amps)
     wave, dx, dy = flexure.shifts(model.optics)

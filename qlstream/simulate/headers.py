@@ -9,6 +9,7 @@ from typing import Any
 
 from qlstream import __version__
 from qlstream.instrument import Instrument
+from qlstream.io.camword import create_camword
 from qlstream.simulate.detector import Detector, raw_shape
 from qlstream.simulate.schedule import Exposure
 from qlstream.simulate.seeds import generator
@@ -36,7 +37,9 @@ def detector_name(camera: str, spectrograph: int) -> str:
     return f"QL-{camera[0].upper()}-{SM_OF_SP[spectrograph]:02d}"
 
 
-def exposure_header(exposure: Exposure, cameras: Sequence[str], moonlit: bool = False) -> Cards:
+def exposure_header(
+    exposure: Exposure, instrument: Instrument, cameras: Sequence[str], moonlit: bool = False
+) -> Cards:
     """Cards of the SPEC HDU.
 
     Parameters
@@ -70,13 +73,13 @@ def exposure_header(exposure: Exposure, cameras: Sequence[str], moonlit: bool = 
         "LEAD": "simulation",
         "PROPID": "2026A-0000",
         "TELESCOP": "KPNO 4.0-m telescope",
-        "INSTRUME": "DESI",
+        "INSTRUME": instrument.name.upper(),
         "OBSERVAT": "KPNO",
         "OBS-LAT": "31.96403",
         "OBS-LONG": str(_LONGITUDE),
         "OBS-ELEV": 2097.0,
         "SPCGRPHS": ", ".join(f"SP{number}" for number in spectrographs),
-        "CAMERAS": ",".join(cameras),
+        "CAMERAS": create_camword(cameras),
         "CAMSHUT": "open",
         "DOMSHUTU": "open" if exposure.flavor == "science" else "closed",
         "PMCOVER": "open",

@@ -88,7 +88,7 @@ def _write_exposure(
 ) -> Path:
     night, expid = exposure.night, exposure.expid
     kinds = {fault.kind for fault in faults}
-    primary = exposure_header(exposure, cameras, "moonlit" in kinds)
+    primary = exposure_header(exposure, instrument, cameras, "moonlit" in kinds)
     targets = assign_targets(instrument, exposure, seed, faults)
     images: dict[str, tuple[Any, dict[str, Any]]] = {}
     for camera in cameras:
