@@ -84,7 +84,7 @@ class GaussHermitePSF:
         along_x = _pixel_integrals(dx, values["GHSIGX"], self.ghdegx)
         along_y = _pixel_integrals(dy, values["GHSIGY"], self.ghdegy)
         image = np.asarray(along_y.T @ self._terms(values).T @ along_x) + _tail(dx, dy, values)
-        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), image
+        return slice(iy - self.hsizey, iy + self.hsizey + 1), slice(ix - self.hsizex, ix + self.hsizex + 1), image
 
     def cross_profile(self, fiber: int, wave: float, dx: ArrayLike) -> Array:
         """Cross-dispersion profile: the core summed along the dispersion, integrated over pixels of unit width.

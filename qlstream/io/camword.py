@@ -65,16 +65,15 @@ def parse_cameras(cameras: str | Sequence[str] | None) -> str | None:
 
     Raises
     ------
-    ValueError : a group of two digits without a letter beside other groups
+    ValueError : a group of two digits without a letter
     """
     if cameras is None:
         return None
     if not isinstance(cameras, str):
         return create_camword(cameras)
-    groups = [group for group in cameras.replace(" ", "").lower().split(",") if group]
     words = []
-    for group in groups:
-        if group.isdigit() and len(group) == 2 and len(groups) > 1:
+    for group in filter(None, cameras.replace(" ", "").lower().split(",")):
+        if group.isdigit() and len(group) == 2:
             raise ValueError(f"{group!r} in {cameras!r} may be two spectrographs or one number; write a{group}")
         words.append(group if group[0] in "abrz" else f"a{group}")
     try:
