@@ -69,6 +69,8 @@ def find_entry(root: Path, header: Mapping[str, Any], camera: str, night: int, a
         specid = header.get("SPECID")
         if specid is None:
             return TreeEntry(why_none="the header has no SPECID, which names the spectrograph in the tree")
+        if not str(specid).strip().isdigit():
+            return TreeEntry(why_none=f"SPECID = {specid!r} is no number, so it names no spectrograph in the tree")
         unit = f"sm{int(specid)}"
         name, path = f"{unit}-{camera[0]}", root / "spec" / unit / f"{unit}-{camera[0]}.yaml"
     else:
