@@ -17,7 +17,7 @@ from qlstream.store.database import Store, StoreAway
 log = logging.getLogger("qlstream.ingest")
 
 _LOOKERS = 2  # looks at a time; a look may read a whole file for its checksum
-_AWAY_S = 2.0  # between tries while the store is away [s]
+_AWAY_S = 2.0  # between tries while the store or the raw folder is away [s]
 
 
 class Ingest:
@@ -80,7 +80,7 @@ class Ingest:
                 self._resume()
                 count = self.settings.nights
                 self._scanned.set()
-                pause = self.settings.scan_s
+                pause = self.settings.scan_s if self.raw.is_dir() else min(self.settings.scan_s, _AWAY_S)
             except (StoreAway, OSError) as error:  # the store or the raw folder is away
                 pause = self._pause(error)
             try:
