@@ -1,0 +1,143 @@
+"""The sky of one camera from its sky fibers, and its subtraction with an honest error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from algorithms.sky.model import MARGIN, SkySpectrum, fit_sky
+from algorithms.sky.robust import excess_of_fibers, expected_variance, median_by_wavelength
+from qlstream.datamodel.masks import SpecMask
+from qlstream.datamodel.qframe import QFrame
+from qlstream.numeric.bspline import Knots
+
+Array = NDArray[np.float64]
+_BADSKY = np.uint32(SpecMask.BADSKY)
+_LEAST = 0.1  # a sample that all but determines the model by itself keeps this share of its variance
+_BIN = 1.0  # width of the wavelength bins of the first guess [row]
+_HALF_WINDOW = 40  # of the running mean of the read-noise variance [row]
+
+
+class TooFewSkyFibers(ValueError):
+    """The sky cannot be told from targets."""
+
+
+@dataclass(frozen=True)
+class FittedSky:
+    """What the sky fibers say.
+
+    Attributes
+    ----------
+    spectrum : the common sky
+    fibers : (nused,) indices of the fibers that made it
+    rejected : (nrejected,) indices of sky fibers that hold other light
+    used : (nused, ny) bool, samples that made it
+    """
+
+    spectrum: SkySpectrum
+    fibers: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+    used: NDArray[np.bool_]
+
+
+def fit_sky_fibers(
+    qframe: QFrame,
+    candidates: NDArray[np.int64],
+    knot_step: float,
+    niter: int,
+    nsig: float,
+    tolerance: float,
+    fiber_tolerance: float,
+    min_fibers: int,
+) -> FittedSky:
+    """Fit the common sky to the fibers `candidates`, without cosmic rays and without fibers that hold other light.
+
+    Parameters
+    ----------
+    qframe : flat-fielded counts per row
+    candidates : indices of usable sky fibers
+    knot_step : of the sky spectrum [row]
+    niter : fits; outliers and weights are judged anew between them
+    nsig, tolerance : a sample is an outlier beyond `nsig` sigma, where sigma includes this fraction of the sky
+    fiber_tolerance : a fiber is one beyond `nsig` sigma of the fibers' scatter and this fraction of the sky
+    min_fibers : fewer are none
+
+    Raises
+    ------
+    TooFewSkyFibers
+    """
+    candidates = candidates[(qframe.ivar[candidates] > 0).any(axis=1)]
+    if candidates.size < min_fibers:
+        raise TooFewSkyFibers(f"{candidates.size} usable sky fibers with light, needed {min_fibers}")
+    wave, ysigma = qframe.wave[candidates], line_spread(qframe)[candidates]
+    ivar = qframe.ivar[candidates].astype(float)
+    good = ivar > 0
+    counts = np.where(good, qframe.flux[candidates], 0.0).astype(float)
+    with np.errstate(divide="ignore"):
+        variance = np.where(good, 1.0 / ivar, np.inf)
+
+    dwave = np.gradient(wave, axis=1)
+    row = float(np.median(dwave))
+    median, scatter = median_by_wavelength(wave, counts / dwave, good, _BIN * row)
+    median, scatter = median * dwave, scatter * dwave
+    total = variance + scatter**2  # in a line the bin's samples differ by more than noise: they count less
+    good &= np.abs(counts - median) <= nsig * np.sqrt(total)
+    excess, error = excess_of_fibers(counts - median, median, np.where(good, 1.0 / total, 0.0))
+    typical = np.median(excess)
+    spread = 1.4826 * np.median(np.abs(excess - typical))
+    keep = np.abs(excess - typical) <= np.maximum(nsig * np.hypot(spread, error), fiber_tolerance)
+    if keep.sum() < min_fibers:
+        raise TooFewSkyFibers(
+            f"{keep.sum()} of {keep.size} sky fibers agree within {100 * fiber_tolerance:.0f} %, needed {min_fibers}"
+        )
+    wave, ysigma, dwave, counts, variance, good = (a[keep] for a in (wave, ysigma, dwave, counts, variance, good))
+
+    knots = Knots.over(float(wave[good].min()), float(wave[good].max()), knot_step * row, margin=MARGIN)
+    reference = float(np.quantile(((ysigma**2 + 1 / 12) * dwave**2)[good], 0.01))
+    spectrum = fit_sky(wave, ysigma, counts, np.where(good, 1.0 / variance, 0.0), knots, reference)
+    for _ in range(niter - 1):
+        model = spectrum.counts(wave, ysigma).astype(float)
+        expected = expected_variance(variance, model, _HALF_WINDOW)
+        good = np.abs(counts - model) <= nsig * np.sqrt(expected + (tolerance * model) ** 2)
+        spectrum = fit_sky(wave, ysigma, counts, np.where(good, 1.0 / expected, 0.0), knots, reference)
+    return FittedSky(spectrum, candidates[keep], candidates[~keep], good)
+
+
+def line_spread(qframe: QFrame) -> NDArray[np.float32]:
+    """(nspec, ny) float32, the frame's ysigma, or zeros if it has none: then all fibers count as equally sharp."""
+    return np.zeros(qframe.flux.shape, np.float32) if qframe.ysigma is None else qframe.ysigma
+
+
+def subtract_sky(qframe: QFrame, fitted: FittedSky) -> QFrame:
+    """`qframe` less the sky of every fiber, with the model's variance in its ivar.
+
+    In a sample that made the model, model and noise are correlated: what remains has the variance of the sample *less*
+    that of the model; in all others their sum. Where there is no model, the flux stays, ivar is 0 and the mask says
+    BADSKY.
+    """
+    ysigma = line_spread(qframe)
+    sky, variance = fitted.spectrum.counts(qframe.wave, ysigma), fitted.spectrum.variance(qframe.wave, ysigma)
+    variance[fitted.fibers] *= np.where(fitted.used, -1.0, 1.0).astype(np.float32)
+    flux, ivar, mask = np.empty_like(qframe.flux), np.empty_like(qframe.ivar), np.empty_like(qframe.mask)
+    _subtract(qframe.flux, qframe.ivar, qframe.mask, sky, variance, flux, ivar, mask)
+    return replace(qframe, flux=flux, ivar=ivar, mask=mask, sky=sky)
+
+
+@njit(nogil=True, cache=True)
+def _subtract(flux, ivar, mask, sky, variance, flux_out, ivar_out, mask_out):  # type: ignore[no-untyped-def]
+    for f in range(flux.shape[0]):
+        for j in range(flux.shape[1]):
+            flux_out[f, j] = flux[f, j]
+            ivar_out[f, j] = 0.0
+            mask_out[f, j] = mask[f, j]
+            if np.isnan(sky[f, j]):
+                sky[f, j] = 0.0
+                mask_out[f, j] |= _BADSKY
+                continue
+            flux_out[f, j] -= sky[f, j]
+            if ivar[f, j] > 0:
+                given = 1.0 / ivar[f, j]
+                ivar_out[f, j] = 1.0 / max(given + variance[f, j], _LEAST * given)
