@@ -8,20 +8,21 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qlstream.datamodel.image import Image
-from qlstream.datamodel.masks import CCDMask
+from qlstream.datamodel.masks import EXTRACT_MASK, CCDMask
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult
 
 _SATURATED = int(CCDMask.SATURATED)
 _COSMIC = int(CCDMask.COSMIC)
+_UNUSABLE = int(EXTRACT_MASK)  # a high read noise alone does not take a pixel out
 
 
 class Count_Pixels(MonitoringAlg[Image]):
     """Fractions of the pixels of each amplifier.
 
-    LITFRAC_AMP: above `cutpix` times the read noise, among unmasked pixels; SATFRAC_AMP: saturated; MASKFRAC_AMP: any
-    mask bit; COSMICS_RATE: starts of cosmic-ray tracks per minute (a flagged pixel without a flagged neighbour to the
+    LITFRAC_AMP: above `cutpix` times the read noise, among unmasked pixels; SATFRAC_AMP: saturated; MASKFRAC_AMP: with a
+    bit that takes it out of the extraction; COSMICS_RATE: starts of cosmic-ray tracks per minute (a flagged pixel without a flagged neighbour to the
     left, above or diagonally above counts as one; spec quicklook-qa §1.4 and §4).
     """
 
@@ -64,7 +65,7 @@ def _count(pix: NDArray[np.float32], mask: NDArray[np.uint16], threshold: np.flo
     ny, nx = pix.shape
     for j in range(ny):
         for i in range(nx):
-            bits = mask[j, i]
+            bits = mask[j, i] & _UNUSABLE
             if bits == 0:
                 if pix[j, i] > threshold:
                     lit += 1

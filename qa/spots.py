@@ -27,8 +27,8 @@ class Calc_XWSigma(MonitoringAlg[Image]):
     WSIGMA_FIB: per fiber; XSIGMA_AMP, WSIGMA_AMP: medians per amplifier; XSIGMA_RATIO, WSIGMA_RATIO: median of measured
     over PSF width, which a defocus moves whatever the camera. Widths are fits of a pixel-integrated Gaussian plus a
     constant, weighted (the seed fitted no constant: spec quicklook-qa §1.5). x widths come from the strongest lines,
-    or from evenly spaced rows of a flat; w widths need lines that stand alone at the camera's resolution: where there
-    are none, WSIGMA is absent.
+    or from evenly spaced rows of a flat; w widths need lines that stand alone at the camera's resolution: where too
+    few are bright enough, WSIGMA is absent.
     """
 
     title = "spot size"
@@ -38,6 +38,7 @@ class Calc_XWSigma(MonitoringAlg[Image]):
         half_rows: int = Field(5, ge=3, le=15, description="half size of the window along the dispersion [pixel]")
         half_columns: int = Field(3, ge=2, le=15, description="half size of the window across the dispersion [pixel]")
         min_snr: float = Field(12.0, gt=0, description="significance of a spot's flux that makes its width count")
+        min_spots: int = Field(20, ge=1, description="with fewer good spots in the camera nothing is reported")
         contamination: float = Field(0.05, gt=0, le=1, description="neighbouring lines' light that is tolerated")
 
     def run(self, image: Image, context: Context) -> QAResult:
@@ -58,7 +59,7 @@ class Calc_XWSigma(MonitoringAlg[Image]):
         per_fiber: dict[str, Array] = {}
         for name, sigma, model in (("XSIGMA", xsigma, model_x), ("WSIGMA", wsigma, model_y)):
             found = np.isfinite(sigma)
-            if not found.any():
+            if found.sum() < self.params.min_spots:
                 continue
             per_fiber[f"{name}_FIB"] = _median_along(sigma)
             metrics[name] = float(np.nanmedian(per_fiber[f"{name}_FIB"]))
@@ -103,6 +104,7 @@ class Calc_XWSigma(MonitoringAlg[Image]):
         with np.errstate(divide="ignore", invalid="ignore"):
             noise = np.sqrt(np.where(ivar > 0, 1 / ivar, 0.0).sum(axis=1))
             good &= fitted[:, 0] > self.params.min_snr * noise
+        good &= fitted[:, 2] < 0.6 * half  # wider than that, the window cannot tell the spot from its pedestal
         return np.where(good, fitted[:, 2], np.nan).reshape(x.shape)
 
 

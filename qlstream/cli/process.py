@@ -97,7 +97,7 @@ def process(
     )
     known_plans = load_plans(settings.engine.plans)
     ranges = Ranges.load(settings.engine.ranges or config_path("qa", "quicklook.yaml"))
-    console = Console()
+    console = Console(soft_wrap=True)
     columns = (TextColumn("{task.description:22s}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         longest = max(len(plan.steps) for plan in known_plans.values())
