@@ -2,7 +2,8 @@
 
 Muons cross the CCD on straight lines of any direction and free about 80 electron-hole pairs per micron, with the long
 tail of Landau's distribution (here in Moyal's form, 1955, Phil. Mag. 46, 263); the deeper charge is freed, the wider it
-spreads. Knocked-on and Compton electrons wander: worms. Low-energy hits end where they begin: spots.
+spreads. Knocked-on and Compton electrons wander: worms. Low-energy hits end where they begin: spots. A rare nuclear
+fragment leaves so much charge that it saturates its pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from qlstream.instrument import Arm
 PIXEL = 15.0  # micron
 PAIRS = 80.0  # per micron
 READOUT_EXPOSURE = 30.0  # a CCD goes on collecting for half its readout [second]
-_SHARES = (0.7, 0.18, 0.12)  # muons, worms, spots
+_MUONS, _WORMS, _SPOTS = 0.7, 0.18, 0.116  # shares of the hits; the rest are fragments
 _REACH = 3  # pixels around a step that its charge spreads to
 
 
@@ -39,10 +40,12 @@ def _draw(hits, thickness, image, seed):  # type: ignore[no-untyped-def]
         x = np.random.uniform(-0.5, nx - 0.5)
         direction = np.random.uniform(0.0, 2.0 * pi)
         kind = np.random.uniform(0.0, 1.0)
-        if kind < _SHARES[0]:
+        if kind < _MUONS:
             _muon(x, y, direction, thickness, image)
-        elif kind < _SHARES[0] + _SHARES[1]:
+        elif kind < _MUONS + _WORMS:
             _worm(x, y, direction, thickness, image)
+        elif kind > _MUONS + _WORMS + _SPOTS:
+            _spread(x, y, 3e5 + np.random.exponential(3e5), 1.0, image)
         else:
             _spread(x, y, np.random.exponential(1500.0) + 100.0, np.random.uniform(0.0, 1.0), image)
 

@@ -48,13 +48,17 @@ class Fault:
         """Whether it concerns this exposure, and this camera if one is given."""
         if self.expid is not None and self.expid != exposure.expid:
             return False
-        if camera is not None and self.camera is not None and self.camera != camera:
+        if camera is not None and self.camera is not None and not self._concerns(camera):
             return False
         if self.kind == "lamp-off":
             return exposure.flavor in ("arc", "flat")
         if self.kind in ("mispositioned", "moonlit", "missing-fibermap"):
             return exposure.flavor == "science"
         return True
+
+    def _concerns(self, camera: str) -> bool:
+        """A misplaced fiber darkens all arms of its spectrograph."""
+        return camera[1:] == (self.camera or "")[1:] if self.kind == "mispositioned" else camera == self.camera
 
     @property
     def fibers(self) -> tuple[int, ...]:

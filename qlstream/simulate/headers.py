@@ -37,9 +37,7 @@ def detector_name(camera: str, spectrograph: int) -> str:
     return f"QL-{camera[0].upper()}-{SM_OF_SP[spectrograph]:02d}"
 
 
-def exposure_header(
-    exposure: Exposure, instrument: Instrument, cameras: Sequence[str], moonlit: bool = False
-) -> Cards:
+def exposure_header(exposure: Exposure, instrument: Instrument, cameras: Sequence[str], moonlit: bool = False) -> Cards:
     """Cards of the SPEC HDU.
 
     Parameters
