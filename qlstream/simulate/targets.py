@@ -117,7 +117,7 @@ def assign_targets(instrument: Instrument, exposure: Exposure, seed: int, faults
 
 def fibermap_of(targets: Targets, instrument: Instrument, exposure: Exposure, header: dict[str, object]) -> Fibermap:
     """The fibermap of an exposure, with the cards that survey tools leave in it."""
-    keep = np.isin(targets.rows["PETAL_LOC"], instrument.spectrographs) & (targets.rows["LOCATION"] > 0)
+    keep = np.isin(targets.rows["PETAL_LOC"], instrument.spectrographs) & (targets.rows["TARGETID"] != 0)  # placed
     meta = {
         "TILEID": exposure.tileid, "TILERA": exposure.tilera, "TILEDEC": exposure.tiledec, "FIELDROT": 0.0,
         "FA_PLAN": "2026-01-01", "FA_VER": "5.0.0", "FA_SURV": "main", "FAFLAVOR": "maindark", "SURVEY": "main",
