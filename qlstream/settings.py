@@ -58,7 +58,8 @@ class IngestSettings(Section):
     scan_s: float = Field(default=10.0, gt=0, le=3600, description="time between scans of the watched nights [s]")
     poll_s: float = Field(default=1.0, gt=0, le=60, description="time between looks when watch is poll [s]")
     nights: int = Field(default=2, ge=1, description="the newest so many nights are scanned again and again")
-    nights_at_start: int = Field(default=7, ge=1, description="the newest so many nights are scanned once at the start")
+    wide_nights: int = Field(default=7, ge=1, description="the newest so many nights are scanned now and then")
+    wide_scan_s: float = Field(default=300.0, gt=0, description="time between scans of the wide_nights [s]")
     only_nights: Numbers = Field(default=(), description="watch just these nights (YYYYMMDD), if any is given")
     settle_s: float | None = Field(
         default=None,

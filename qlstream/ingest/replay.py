@@ -14,7 +14,7 @@ from qlstream.ingest.service import Ingest
 from qlstream.io.errors import BadFile
 from qlstream.io.raw import read_exposure_header
 from qlstream.settings import Settings
-from qlstream.store.database import Store
+from qlstream.store.database import Store, StoreAway
 from qlstream.store.events import append
 
 log = logging.getLogger("qlstream.ingest")
@@ -90,8 +90,7 @@ class Replay:
         new = [arrival for arrival in arrivals if arrival.place.find(self.spool) is None]
         text = f"replay of {self.night} at {self.speed:g} times its cadence: {len(new)} of {len(arrivals)} exposures"
         log.info("%s", text if new else f"{text}; all have been brought before, another --redux begins anew")
-        payload = {"night": self.night, "speed": self.speed, "exposures": len(new), "of": len(arrivals)}
-        await asyncio.to_thread(self.store.persist, lambda c: append(c, "service.replay", "replay", payload=payload))
+        await asyncio.to_thread(self._tell, text)
         begin, clock = new[0].after_s if new else 0.0, asyncio.get_running_loop().time
         started = clock()
         for arrival in new:
@@ -110,6 +109,13 @@ class Replay:
                     log.error("paused: %s", error)
                 self._trouble = str(error)
             await asyncio.sleep(_AWAY_S)
+
+    def _tell(self, text: str) -> None:
+        try:
+            with self.store.write() as conn:
+                append(conn, "service.replay", "replay", self.night, payload={"reason": text})
+        except StoreAway as error:  # the pages miss a line, the night goes on
+            log.warning("%s", error)
 
     def _arrivals(self) -> list[_Arrival]:
         """The night in the order in which its exposures ended; one without a readable time follows its predecessor."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from qlstream.ingest.agenda import Agenda
@@ -72,13 +73,14 @@ class Ingest:
         return self._scanned.is_set() and self._agenda.is_empty
 
     async def _scan_forever(self, hints: Hints) -> None:
-        count = self.settings.nights_at_start
+        wide_due = float("-inf")
         while True:
             self._rescan.clear()
+            is_wide = time.monotonic() >= wide_due
             try:
-                await self._scan_once(hints, count)
+                await self._scan_once(hints, self.settings.wide_nights if is_wide else self.settings.nights)
                 self._resume()
-                count = self.settings.nights
+                wide_due = time.monotonic() + self.settings.wide_scan_s if is_wide else wide_due
                 self._scanned.set()
                 pause = self.settings.scan_s if self.raw.is_dir() else min(self.settings.scan_s, _AWAY_S)
             except (StoreAway, OSError) as error:  # the store or the raw folder is away
@@ -105,9 +107,9 @@ class Ingest:
                 self._resume()
             except StoreAway as error:
                 again = self._pause(error)
-            except Exception:
+            except Exception:  # a fault of ours; the next scan tries again, the other exposures go on
                 log.exception("looking at exposure %d of %d failed", place.expid, place.night)
-                again = self.settings.scan_s
+                again = None
             if again is not None:
                 self._agenda.add([place], again)
             self._agenda.give_back(place)

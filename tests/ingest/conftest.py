@@ -102,7 +102,7 @@ class Night:
         self._seen = 0
         self.events: list[Event] = []
 
-    async def until(self, kind: str, expid: int = 7, count: int = 1, within: float = 10.0) -> Event:
+    async def until(self, kind: str, expid: int = 7, count: int = 1, within: float = 30.0) -> Event:
         """The `count`th event of this kind for this exposure."""
         async with asyncio.timeout(within):
             while True:
@@ -117,7 +117,7 @@ class Night:
     async def decided(self) -> None:
         """Everything on disk has been looked at, by a fresh scan, too."""
         self.ingest.rescan()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.ingest.caught_up()
 
     def row(self, expid: int = 7, night: int = NIGHT) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def running(store: Store, raw: Path) -> Running:
         ingest = Ingest(settings, store)
         service = asyncio.create_task(ingest.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await ingest.caught_up()
             yield Night(store, ingest)
         finally:
