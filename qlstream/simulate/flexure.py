@@ -62,6 +62,6 @@ def draw_flexure(camera: str, exposure: Exposure, seed: int, focus: float = 1.0)
     since, drift = static.normal(0.0, _SIZE, (2, 6)), static.normal(0.0, 0.1 * _SIZE, (2, 6))  # pixel, pixel per hour
     own = generator(seed, exposure.night, exposure.expid, camera, "flexure")
     moved = own.normal(0.0, (0.25 if exposure.flavor == "science" else 0.005) * _SIZE, (2, 6))
-    hours = 24.0 * (exposure.mjd % 1.0) - 3.0  # from 3 h UT, mid night
+    hours = 24.0 * ((exposure.mjd + 0.375) % 1.0 - 0.5)  # from 3 h UT, early in the night; jumps at 15 h, by day
     coef = since + drift * hours + moved
     return Flexure(coef[0], coef[1], focus * (1.0 + own.normal(0.0, 0.003)))

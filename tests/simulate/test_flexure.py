@@ -40,3 +40,12 @@ def test_science_exposures_move_against_each_other(mini):
     means = [draw_flexure("z0", e, seed=2).shifts(optics)[2].mean() for e in science]
 
     assert np.ptp(means) > 0.02
+
+
+def test_a_night_drifts_without_a_jump_at_midnight(mini):
+    optics = build_optics(mini, "r0", seed=2)
+    plan = plan_night(20260115, 2)
+
+    for seed in range(5):
+        means = [draw_flexure("r0", e, seed).shifts(optics)[1].mean() for e in plan]
+        assert np.ptp(means) < 0.5  # 0.02 pixel per hour rms, and 0.05 pixel rms with the pointing
