@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -232,7 +233,8 @@ class Looker:
         if decision.kind in ("give up", "fail"):
             log.warning("%s: %s", {"give up": "incomplete", "fail": "failed"}[decision.kind], decision.reason)
         else:
-            log.info("%s: %s", decision.kind, decision.reason)
+            level = logging.DEBUG if decision.settling else logging.INFO  # every new file settles
+            log.log(level, "%s: %s", decision.kind, decision.reason)
 
     def _clock(self, place: Place, stamp: str) -> _Clock:
         """The clock of the raw file, started anew if the file changed; its fibermap has none."""

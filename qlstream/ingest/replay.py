@@ -20,7 +20,6 @@ from qlstream.store.events import append
 log = logging.getLogger("qlstream.ingest")
 
 _DAY_S = 86400.0
-_AWAY_S = 2.0  # between tries while a file cannot be brought [s]
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class _Arrival:
     path: Path
 
 
-class Replay:
-    """Feeds one night of a recorded raw folder into a folder of its own, which an Ingest watches.
+class Replay(Ingest):
+    """Feeds one night of a recorded raw folder into a folder of its own, and watches that.
 
     The files of each exposure are linked (not copied) there under a temporary name and then renamed, at the times at
     which they came, divided by `speed`. From there on nothing knows that it is a replay. What an earlier run has
@@ -60,34 +59,27 @@ class Replay:
             raise FileNotFoundError(f"no night {night} in {self.recorded}; it holds {nights}")
         self.night = night
         self.speed = speed
-        self.store = store
-        self.spool = store.redux / "qlstream" / "replay"
-        (self.spool / str(night)).mkdir(parents=True, exist_ok=True)  # so that it is watched from the start
+        spool = store.redux / "qlstream" / "replay"
+        (spool / str(night)).mkdir(parents=True, exist_ok=True)  # so that it is watched from the start
         watching = settings.ingest.model_copy(update={"only_nights": (night,)})
-        self.ingest = Ingest(settings.model_copy(update={"raw": self.spool, "ingest": watching}), store)
+        super().__init__(settings.model_copy(update={"raw": spool, "ingest": watching}), store)
         self._fed = asyncio.Event()
-        self._trouble = ""
-
-    @property
-    def trouble(self) -> str:
-        """Why it pauses, "" if it does not."""
-        return self._trouble or self.ingest.trouble
 
     async def run(self) -> None:
         """Bring the night, then go on watching until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.ingest.run())
+            tasks.create_task(super().run())
             tasks.create_task(self._feed())
 
     async def caught_up(self) -> None:
         """Return once the whole night has been brought and decided on."""
         await self._fed.wait()
-        self.ingest.rescan()
-        await self.ingest.caught_up()
+        self.rescan()
+        await super().caught_up()
 
     async def _feed(self) -> None:
         arrivals = await asyncio.to_thread(self._arrivals)
-        new = [arrival for arrival in arrivals if arrival.place.find(self.spool) is None]
+        new = [arrival for arrival in arrivals if arrival.place.find(self.raw) is None]
         text = f"replay of {self.night} at {self.speed:g} times its cadence: {len(new)} of {len(arrivals)} exposures"
         log.info("%s", text if new else f"{text}; all have been brought before, another --redux begins anew")
         await asyncio.to_thread(self._tell, text)
@@ -102,13 +94,10 @@ class Replay:
         while True:
             try:
                 await asyncio.to_thread(self._bring, arrival)
-                self._trouble = ""
                 return
             except OSError as error:  # the disk is full, or the recorded folder away
-                if not self._trouble:
-                    log.error("paused: %s", error)
-                self._trouble = str(error)
-            await asyncio.sleep(_AWAY_S)
+                pause = self._pause(error)
+            await asyncio.sleep(pause)
 
     def _tell(self, text: str) -> None:
         try:
@@ -138,7 +127,7 @@ class Replay:
 
     def _bring(self, arrival: _Arrival) -> None:
         """Link the files of an exposure into the spool: what goes with the raw file first, the raw file last."""
-        folder = arrival.place.folder(self.spool)
+        folder = arrival.place.folder(self.raw)
         folder.mkdir(parents=True, exist_ok=True)
         others = [p for p in sorted(arrival.path.parent.iterdir()) if p.is_file() and _is_final(p.name)]
         for path in (*(p for p in others if p != arrival.path), arrival.path):
