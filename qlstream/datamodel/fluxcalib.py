@@ -1,4 +1,4 @@
-"""Average flux calibration of an arm."""
+"""Flux calibration: the average of an arm, and the vectors of one exposure."""
 
 from __future__ import annotations
 
@@ -41,3 +41,37 @@ class FluxCalib:
         vector = self.value * 10.0 ** (-0.4 * exponent)
         flat = np.interp(np.ravel(np.asarray(wave, dtype=float)), self.wave, vector, left=0.0, right=0.0)
         return flat.reshape(np.shape(wave))
+
+
+@dataclass(frozen=True)
+class FrameFluxCalib:
+    """Calibration vectors of the fibers of one camera in one exposure (spec datamodel §5.7): calibrated = flux / value.
+
+    Attributes
+    ----------
+    wave : (nwave,) float64 [Angstrom]
+    value : (nspec, nwave) float64 [electron/Angstrom per 1e-17 erg/s/cm2/Angstrom]
+    ivar : (nspec, nwave) float64; 0 = no information
+    mask : (nspec, nwave) uint32, SpecMask bits
+    fibercorr : table with FLAT_TO_PSF_FLUX (in `value` already) and PSF_TO_FIBER_FLUX (not in it), or None
+    stdstar_fibermap : rows of the standard stars, or None
+    deconvolved : (nwave,) float64, the mean vector before the resolution of the spectrograph, or None
+    meta : header cards
+    """
+
+    wave: Array
+    value: Array
+    ivar: Array
+    mask: NDArray[np.uint32]
+    fibercorr: NDArray[Any] | None = None
+    stdstar_fibermap: NDArray[Any] | None = None
+    deconvolved: Array | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.value.shape
+        if len(shape) != 2 or self.ivar.shape != shape or self.mask.shape != shape or self.wave.shape != shape[1:]:
+            raise ValueError(
+                f"FrameFluxCalib: wave {self.wave.shape}, value {shape}, ivar {self.ivar.shape}, "
+                f"mask {self.mask.shape} must be (nwave,) and (nspec, nwave)"
+            )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qlstream.datamodel.amplifier import Amp, Section
 from qlstream.datamodel.fiberflat import FiberFlat
 from qlstream.datamodel.fibermap import Fibermap
-from qlstream.datamodel.fluxcalib import FluxCalib
+from qlstream.datamodel.fluxcalib import FluxCalib, FrameFluxCalib
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.image import AmpReadout, Image
 from qlstream.datamodel.psf import GaussHermitePSF
@@ -24,7 +24,12 @@ from qlstream.datamodel.sky import SkyModel
 from qlstream.datamodel.traces import XYTraceSet
 from qlstream.io.fiberflat import read_fiberflat, write_fiberflat
 from qlstream.io.fibermap import read_fibermap, write_fibermap
-from qlstream.io.fluxcalib import read_average_fluxcalib, write_average_fluxcalib
+from qlstream.io.fluxcalib import (
+    read_average_fluxcalib,
+    read_fluxcalib,
+    write_average_fluxcalib,
+    write_fluxcalib,
+)
 from qlstream.io.frame import read_frame, write_frame
 from qlstream.io.image import read_image, write_image
 from qlstream.io.products import write_product
@@ -119,6 +124,15 @@ def make_fluxcalib(rng: np.random.Generator, shape: tuple[int, int], meta: dict[
     return FluxCalib(wave, *vectors, airmass=1.125, seeing=1.0625, meta=meta)
 
 
+def make_frame_fluxcalib(rng: np.random.Generator, shape: tuple[int, int], meta: dict[str, Any]) -> FrameFluxCalib:
+    wave = np.float32(3600 + np.arange(shape[1])).astype(float)
+    table = np.zeros(shape[0], dtype=[("FLAT_TO_PSF_FLUX", "f8"), ("PSF_TO_FIBER_FLUX", "f8")])
+    table["FLAT_TO_PSF_FLUX"] = rng.random(shape[0])
+    stars = _fibermap(np.arange(shape[0])).rows
+    value, ivar = rng.random(shape), _f4(rng, *shape).astype(float)
+    return FrameFluxCalib(wave, value, ivar, _mask(rng, *shape), table, stars, rng.random(shape[1]), meta)
+
+
 def make_traces(rng: np.random.Generator, shape: tuple[int, int], meta: dict[str, Any]) -> XYTraceSet:
     n = (shape[0], 1 + shape[1] % 7)
     coefs = [np.float32(rng.normal(100, 50, n)).astype(float) for _ in range(4)]
@@ -141,7 +155,8 @@ PRODUCTS: dict[str, tuple[Callable[..., Any], Callable[..., None], Callable[...,
     "frame": (make_frame, write_frame, read_frame),
     "fiberflat": (make_fiberflat, write_fiberflat, read_fiberflat),
     "sky": (make_sky, write_sky, read_sky),
-    "fluxcalib": (make_fluxcalib, write_average_fluxcalib, read_average_fluxcalib),
+    "average fluxcalib": (make_fluxcalib, write_average_fluxcalib, read_average_fluxcalib),
+    "fluxcalib": (make_frame_fluxcalib, write_fluxcalib, read_fluxcalib),
     "xytraceset": (make_traces, write_xytraceset, read_xytraceset),
     "psf": (make_psf, write_psf, read_psf),
 }
