@@ -67,11 +67,6 @@ class Ingest:
         self._scanned.clear()
         self._rescan.set()
 
-    @property
-    def is_idle(self) -> bool:
-        """The first scan is over and no exposure waits for a decision."""
-        return self._scanned.is_set() and self._agenda.is_empty
-
     async def _scan_forever(self, hints: Hints) -> None:
         wide_due = float("-inf")
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,12 +190,9 @@ def refresh_state(conn: Connection, source: str, night: int, expid: int) -> None
         append(conn, "exposure.done", source, night, expid, payload=payload)
 
 
-def unsettled(conn: Connection, nights: Iterable[int] | None = None) -> list[RowMapping]:
-    """Exposures whose file has to be looked at again: seen or waiting."""
-    query = select(exposures).where(exposures.c.state.in_(("seen", "waiting")))
-    if nights is not None:
-        query = query.where(exposures.c.night.in_(tuple(nights)))
-    return list(conn.execute(query).mappings())
+def unsettled(conn: Connection) -> list[RowMapping]:
+    """Exposures of any night whose file has to be looked at again: seen or waiting."""
+    return list(conn.execute(select(exposures).where(exposures.c.state.in_(("seen", "waiting")))).mappings())
 
 
 def _current_jobs(row: RowMapping) -> tuple[Any, ...]:
