@@ -1,0 +1,1 @@
+"""The live pages: a Bokeh server that tails the store and never computes science."""

@@ -1,0 +1,229 @@
+"""What each number means, in plain words: what it measures, what to do when it is out of range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Help for one result key.
+
+    Attributes
+    ----------
+    title : a few words, to be followed by a camera ("read noise of r3")
+    what : what it measures
+    act : what to do when it is out of range
+    group : where it stands on the page
+    """
+
+    title: str
+    what: str
+    act: str
+    group: str
+
+
+GROUPS = ("File", "CCD", "Optics", "Fibers", "Sky and depth", "Other")
+
+_FILE, _CCD, _OPTICS, _FIBERS, _SKY, _OTHER = GROUPS
+
+_ENTRIES: dict[str, Entry] = {
+    "CHECKHDUS": Entry(
+        "problems of the file",
+        "Missing header cards and readout windows that do not fit, counted.",
+        "Open the camera and read the summary; the readout software wrote something unusual.",
+        _FILE,
+    ),
+    "MISSINGKEYS": Entry(
+        "missing header cards", "Header cards that ought to be there and are not.", "Tell the instrument team.", _FILE
+    ),
+    "EXPTIME_FRACTION": Entry(
+        "exposed / requested time",
+        "Time the shutter was open over the time asked for.",
+        "If it is far from 1, the exposure was stopped early or ran on; decide whether to repeat it.",
+        _FILE,
+    ),
+    "FLATPIXELS": Entry(
+        "pixels of one value",
+        "Fraction of pixels that hold the commonest value; near 1 means that the CCD was not read out.",
+        "Repeat the exposure; if it stays, restart the camera's readout.",
+        _FILE,
+    ),
+    "BIAS_AMP": Entry(
+        "bias level",
+        "Mean signal of the overscan columns: the electronic zero point of each amplifier.",
+        "A jump points to the readout electronics; look at the same amplifier in earlier exposures.",
+        _CCD,
+    ),
+    "BIAS_STEP_AMP": Entry(
+        "bias step",
+        "Largest jump of the bias level between rows of one readout.",
+        "Look at the image for bands; if it repeats, power-cycle the readout.",
+        _CCD,
+    ),
+    "NOISE_AMP": Entry(
+        "read noise",
+        "Scatter of the overscan pixels of each amplifier: noise added by reading out.",
+        "One noisy amplifier costs faint targets on a quarter of the CCD. Check cables and grounding.",
+        _CCD,
+    ),
+    "BIAS_PATNOISE": Entry(
+        "row pattern noise",
+        "Scatter of row levels beyond the read noise: pick-up from other electronics.",
+        "Look for stripes in the image and for what was switched on.",
+        _CCD,
+    ),
+    "LOW5SIG_AMP": Entry(
+        "very low pixels", "Overscan pixels more than 5 sigma low, per million.", "Spikes in the readout.", _CCD
+    ),
+    "LITFRAC_AMP": Entry(
+        "lit pixels",
+        "Fraction of pixels well above the read noise: many on lamps, next to none on bias and dark.",
+        "Too few on a lamp exposure: lamp off or shutter closed. Too many on a dark: light leak.",
+        _CCD,
+    ),
+    "SATFRAC_AMP": Entry(
+        "saturated pixels",
+        "Fraction of pixels at the limit of the amplifier.",
+        "A bright star, a lamp too bright, or a wrong exposure time.",
+        _CCD,
+    ),
+    "MASKFRAC_AMP": Entry(
+        "masked pixels",
+        "Fraction of pixels that are not used: bad, saturated, hit by cosmic rays.",
+        "If an amplifier is mostly masked its fibers are lost; see the mask on the camera page.",
+        _CCD,
+    ),
+    "COSMICS_RATE": Entry(
+        "cosmic-ray tracks",
+        "Tracks per minute of exposure and readout.",
+        "A steep rise is a light leak or noise.",
+        _CCD,
+    ),
+    "XWSIGMA_X": Entry(
+        "spot width across",
+        "Median sigma of spots across the dispersion.",
+        "If it grows in every camera of an arm, check focus and temperature.",
+        _OPTICS,
+    ),
+    "XWSIGMA_W": Entry(
+        "spot width along wavelength",
+        "Median sigma of spots along the dispersion: the resolution.",
+        "If it grows, check focus and temperature of the spectrograph.",
+        _OPTICS,
+    ),
+    "XYSHIFTS_X": Entry(
+        "spectra moved across",
+        "Mean shift of the traces across the CCD, against the calibration.",
+        "It is corrected; a large one asks for new arcs and flats.",
+        _OPTICS,
+    ),
+    "XYSHIFTS_Y": Entry(
+        "spectra moved in wavelength",
+        "Mean shift of the lines along the CCD, against the calibration.",
+        "It is corrected; a large one asks for new arcs.",
+        _OPTICS,
+    ),
+    "SPREADDX": Entry(
+        "uneven shift across", "Largest less smallest shift over the CCD.", "Take new arcs and flats.", _OPTICS
+    ),
+    "SPREADDY": Entry(
+        "uneven shift in wavelength", "Largest less smallest shift over the CCD.", "Take new arcs.", _OPTICS
+    ),
+    "RMSDX": Entry("scatter of shifts across", "How well the measured shifts agree with the fit.", "", _OPTICS),
+    "RMSDY": Entry("scatter of shifts in wavelength", "How well the measured shifts agree with the fit.", "", _OPTICS),
+    "NGOODFIB": Entry("fibers with light", "Fibers with a significant signal.", "", _FIBERS),
+    "NMISSINGFIB": Entry("dark fibers", "Fibers that ought to have light and have none.", "", _FIBERS),
+    "GOODFIB_FRACTION": Entry(
+        "fibers with light",
+        "Fraction of the fibers in use that show a significant signal.",
+        "Dark fibers side by side: a bundle or slit problem. All dark: lamp, shutter or petal.",
+        _FIBERS,
+    ),
+    "FLUXLEVEL": Entry(
+        "light level",
+        "Median counts per row of the spectra.",
+        "Low on a flat or arc: is the lamp on, the screen in place, the shutter open? Repeat it before using it.",
+        _FIBERS,
+    ),
+    "MASKEDROWS": Entry(
+        "rows without information",
+        "Fraction of the rows of the spectra that masked pixels took away.",
+        "See the mask on the camera page.",
+        _FIBERS,
+    ),
+    "SKYCONT": Entry(
+        "sky level",
+        "Sky continuum between its lines, in the sky fibers.",
+        "Moon, twilight, clouds or a light leak.",
+        _SKY,
+    ),
+    "SKYCONT_RATE": Entry(
+        "sky brightness",
+        "Sky continuum per second, between its lines, in the sky fibers.",
+        "Moon, twilight, clouds lit from below, or a light leak. Consider the bright program.",
+        _SKY,
+    ),
+    "SKYCONT_SPREAD": Entry(
+        "uneven sky", "Scatter of the sky level from fiber to fiber.", "Scattered light or a wrong flat.", _SKY
+    ),
+    "RESIDNOISE": Entry(
+        "sky residuals",
+        "Scatter of what the sky subtraction leaves in sky fibers, in units of the errors; 1 is perfect.",
+        "Well above 1: the sky was not subtracted well, or the errors are too small.",
+        _SKY,
+    ),
+    "SKYCHI2": Entry(
+        "sky chi2 / dof",
+        "Mean square of what the sky subtraction leaves, in units of the errors; 1 is perfect.",
+        "Well above 1: a bad fiber flat, shifted lines, or sky fibers that hit a star.",
+        _SKY,
+    ),
+    "SKYCHI2_LINES": Entry(
+        "sky chi2 on bright lines", "The same on the bright sky lines.", "Wavelengths moved: see the shifts.", _SKY
+    ),
+    "FIDSNR": Entry(
+        "signal to noise",
+        "S/N per row at the fiducial magnitude, from a fit over all targets.",
+        "Low: clouds, seeing, fibers off their targets. Check guiding and the depth of the exposure.",
+        _SKY,
+    ),
+    "FIDSNR_TGT": Entry(
+        "signal to noise",
+        "S/N per row at the fiducial magnitude, for each class of target.",
+        "Low: clouds, seeing, fibers off their targets. Check guiding and the depth of the exposure.",
+        _SKY,
+    ),
+    "DELTAMAG_MEDIAN": Entry(
+        "flux against imaging",
+        "Magnitudes from the spectra less those of the imaging; 0 if all light arrives.",
+        "Large in all cameras: clouds. Large in one petal: positioning.",
+        _SKY,
+    ),
+    "DELTAMAG_TGT": Entry("flux against imaging", "The same for each class of target.", "Clouds or positioning.", _SKY),
+}
+
+_GROUP_OF_RESULT = {
+    "Check_HDUs": _FILE,
+    "Bias_From_Overscan": _CCD,
+    "Get_RMS": _CCD,
+    "Count_Pixels": _CCD,
+    "Calc_XWSigma": _OPTICS,
+    "Trace_Shifts": _OPTICS,
+    "Check_Resolution": _OPTICS,
+    "CountSpectralBins": _FIBERS,
+    "Check_FiberFlat": _FIBERS,
+    "Sky_Continuum": _SKY,
+    "Sky_Peaks": _SKY,
+    "Sky_Rband": _SKY,
+    "Sky_Residual": _SKY,
+    "Calculate_SNR": _SKY,
+    "Integrate_Spec": _SKY,
+}
+
+
+def explain(metric: str, result: str = "") -> Entry:
+    """The help of a result key; for a metric that a site added, its name under the group of its class."""
+    if metric in _ENTRIES:
+        return _ENTRIES[metric]
+    return Entry(metric, f"A result of {result or metric}.", "", _GROUP_OF_RESULT.get(result, _OTHER))
