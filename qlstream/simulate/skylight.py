@@ -11,9 +11,15 @@ from qlstream.lines import sky_lines
 
 Array = NDArray[np.float64]
 
-# Continuum between the lines of the UVES sky atlas (Hanuschik 2003) [1e-17 erg/s/cm2/Angstrom/arcsec2]
-_CONTINUUM_WAVE = (3500, 4000, 4500, 5000, 5500, 6000, 6500, 7000, 7500, 8000, 8500, 9000, 9500, 10000)
-_CONTINUUM = (1.35, 1.32, 1.45, 1.09, 1.03, 1.15, 1.00, 0.80, 0.76, 0.76, 0.66, 0.62, 0.60, 0.62)
+# What the UVES sky atlas (Hanuschik 2003) has beside the lines of the table: continuum and lines too faint to be listed
+# [Angstrom], [1e-17 erg/s/cm2/Angstrom/arcsec2]
+_CONTINUUM = np.array(
+    [
+        (3500, 1.60), (3750, 1.18), (4000, 1.35), (4250, 1.45), (4500, 1.69), (4750, 1.64), (5000, 1.06), (5250, 0.99),
+        (5500, 1.09), (5750, 1.07), (6000, 1.19), (6500, 1.13), (7000, 0.82), (7500, 0.78), (8000, 0.86), (8500, 0.57),
+        (9000, 0.62), (9500, 0.58), (10000, 0.50),
+    ]
+)  # fmt: skip
 BANDS = ("[OI]", "NaI", "[NI]", "OH", "O2")
 
 
@@ -32,7 +38,7 @@ class Sky:
 
     def continuum(self, wave: Array) -> Array:
         """(n,) [1e-17 erg/s/cm2/Angstrom/arcsec2]; moonlight is sunlight made bluer by scattering."""
-        dark = np.interp(wave, _CONTINUUM_WAVE, _CONTINUUM)
+        dark = np.interp(wave, *_CONTINUUM.T)
         sun = np.clip((wave - 3000.0) / 1500.0, 0.2, 1.0)
         return np.asarray(dark + self.moonlight * sun * (wave / 5500.0) ** -2.0)
 
