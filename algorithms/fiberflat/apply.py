@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -33,36 +31,44 @@ def divide_by_fiberflat(
     order = np.argsort(fiberflat.fibers, kind="stable")
     at = order[np.minimum(np.searchsorted(fiberflat.fibers, qframe.fibers, sorter=order), len(order) - 1)]
     row = np.where(fiberflat.fibers[at] == qframe.fibers, at, -1)
-    good = (fiberflat.ivar > 0) & (fiberflat.fiberflat > 0) & (fiberflat.mask == 0)
-    with np.errstate(divide="ignore"):
-        variance = np.where(good, 1.0 / fiberflat.ivar, np.inf)
     flux, ivar, mask = np.empty_like(qframe.flux), np.empty_like(qframe.ivar), np.empty_like(qframe.mask)
-    _divide(qframe.wave, qframe.flux, qframe.ivar, qframe.mask, row, fiberflat.wave, fiberflat.fiberflat, variance,
-            flux, ivar, mask)  # fmt: skip
+    _divide(qframe.wave, qframe.flux, qframe.ivar, qframe.mask, row, fiberflat.wave, fiberflat.fiberflat,
+            fiberflat.ivar, fiberflat.mask, flux, ivar, mask)  # fmt: skip
     return flux, ivar, mask
 
 
 @njit(nogil=True, cache=True)
 def _divide(  # type: ignore[no-untyped-def]
-    wave, flux, ivar, mask, row, grid: NDArray[Any], flat, variance, flux_out, ivar_out, mask_out
+    wave, flux, ivar, mask, row, grid, flat, flat_ivar, flat_mask, flux_out, ivar_out, mask_out
 ):
     for f in range(wave.shape[0]):
-        i = 0
+        r = row[f]
+        i = -1  # the two bins of the flat about the wavelength are i and i + 1
+        lower = upper = np.inf  # their variances
         for j in range(wave.shape[1]):
             flux_out[f, j] = flux[f, j]
             ivar_out[f, j] = 0.0
             mask_out[f, j] = mask[f, j] | _BAD
             x = wave[f, j]
-            if row[f] < 0 or not grid[0] <= x <= grid[-1]:
+            if r < 0 or not grid[0] <= x <= grid[-1]:
                 continue
-            while i < grid.size - 2 and grid[i + 1] < x:
+            while i < 0 or (i < grid.size - 2 and grid[i + 1] < x):
                 i += 1
-            t = (x - grid[i]) / (grid[i + 1] - grid[i])
-            v = (1.0 - t) * variance[row[f], i] + t * variance[row[f], i + 1]
-            if v < np.inf:
-                throughput = (1.0 - t) * flat[row[f], i] + t * flat[row[f], i + 1]
+                lower = upper if i > 0 else _variance(flat[r, 0], flat_ivar[r, 0], flat_mask[r, 0])
+                upper = _variance(flat[r, i + 1], flat_ivar[r, i + 1], flat_mask[r, i + 1])
+            if lower < np.inf and upper < np.inf:
+                t = (x - grid[i]) / (grid[i + 1] - grid[i])
+                throughput = (1.0 - t) * flat[r, i] + t * flat[r, i + 1]
                 flux_out[f, j] = flux[f, j] / throughput
                 mask_out[f, j] = mask[f, j]
                 if ivar[f, j] > 0:
                     square = throughput * throughput
-                    ivar_out[f, j] = 1.0 / (1.0 / (ivar[f, j] * square) + flux[f, j] ** 2 * v / (square * square))
+                    variance = (1.0 - t) * lower + t * upper
+                    ivar_out[f, j] = 1.0 / (
+                        1.0 / (ivar[f, j] * square) + flux[f, j] ** 2 * variance / (square * square)
+                    )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _variance(flat, ivar, mask):  # type: ignore[no-untyped-def]
+    return 1.0 / ivar if ivar > 0 and flat > 0 and mask == 0 else np.inf

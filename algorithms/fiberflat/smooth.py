@@ -97,8 +97,9 @@ def fit_smooth_flat(
                        rhs)  # fmt: skip
         penalty, freedom = _learn(normal, rhs, live, penalty, coef, covariance)
     grid = np.linspace(low, high, wave.shape[1])
-    begin = np.where(good, wave, np.inf).min(axis=1)
-    end = np.where(good, wave, -np.inf).max(axis=1)
+    fiber, some = np.arange(len(wave)), good.any(axis=1)
+    begin = np.where(some, wave[fiber, good.argmax(axis=1)], np.inf)
+    end = np.where(some, wave[fiber, wave.shape[1] - 1 - good[:, ::-1].argmax(axis=1)], -np.inf)
     fiberflat, variance = _sample(grid, begin, end, coef, covariance, knots)
     median = _median_fiber(fiberflat, variance, int(_COVERED * live.sum()))
     chi2pdf = chi2 / max(good.sum() - freedom - lamp_knots.n, 1.0)

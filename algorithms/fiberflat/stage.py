@@ -67,9 +67,9 @@ class ComputeFiberflat_QP(PipelineAlg[QFrame, FiberFlat]):
             live &= qframe.fibermap.is_usable("flat", context.camera[:1])
         level, snr = np.zeros(qframe.nspec), np.zeros(qframe.nspec)
         for f in np.flatnonzero(live):
-            use = good[f]
-            level[f] = np.median(qframe.flux[f, use])
-            snr[f] = np.median(qframe.flux[f, use] * np.sqrt(qframe.ivar[f, use]))
+            rows = np.flatnonzero(good[f])[::8]  # plenty for a median
+            level[f] = np.median(qframe.flux[f, rows])
+            snr[f] = np.median(qframe.flux[f, rows] * np.sqrt(qframe.ivar[f, rows]))
         typical = float(np.median(snr[live])) if live.any() else 0.0
         if typical < p.min_snr:
             raise MissingCalibration(

@@ -35,12 +35,14 @@ class FittedSky:
     fibers : (nused,) indices of the fibers that made it
     rejected : (nrejected,) indices of sky fibers that hold other light
     used : (nused, ny) bool, samples that made it
+    outliers : (nused, ny) bool, samples that deviate so much that they are no sky
     """
 
     spectrum: SkySpectrum
     fibers: NDArray[np.int64]
     rejected: NDArray[np.int64]
     used: NDArray[np.bool_]
+    outliers: NDArray[np.bool_]
 
 
 def fit_sky_fibers(
@@ -98,12 +100,14 @@ def fit_sky_fibers(
     knots = Knots.over(float(wave[good].min()), float(wave[good].max()), knot_step * row, margin=MARGIN)
     reference = float(np.quantile(((ysigma**2 + 1 / 12) * dwave**2)[good], 0.01))
     spectrum = fit_sky(wave, ysigma, counts, np.where(good, 1.0 / variance, 0.0), knots, reference)
+    outliers = ~good
     for _ in range(niter - 1):
         model = spectrum.counts(wave, ysigma).astype(float)
         expected = expected_variance(variance, model, _HALF_WINDOW)
-        good = np.abs(counts - model) <= nsig * np.sqrt(expected + (tolerance * model) ** 2)
+        outliers = np.abs(counts - model) > nsig * np.sqrt(expected + (tolerance * model) ** 2)
+        good = np.isfinite(variance) & np.isfinite(model) & ~outliers
         spectrum = fit_sky(wave, ysigma, counts, np.where(good, 1.0 / expected, 0.0), knots, reference)
-    return FittedSky(spectrum, candidates[keep], candidates[~keep], good)
+    return FittedSky(spectrum, candidates[keep], candidates[~keep], good, outliers & np.isfinite(variance))
 
 
 def line_spread(qframe: QFrame) -> NDArray[np.float32]:
@@ -116,13 +120,16 @@ def subtract_sky(qframe: QFrame, fitted: FittedSky) -> QFrame:
 
     In a sample that made the model, model and noise are correlated: what remains has the variance of the sample *less*
     that of the model; in all others their sum. Where there is no model, the flux stays, ivar is 0 and the mask says
-    BADSKY.
+    BADSKY. Samples of sky fibers that the fit rejected get ivar 0 and COSMIC: for them alone the truth is known.
     """
     ysigma = line_spread(qframe)
     sky, variance = fitted.spectrum.counts(qframe.wave, ysigma), fitted.spectrum.variance(qframe.wave, ysigma)
     variance[fitted.fibers] *= np.where(fitted.used, -1.0, 1.0).astype(np.float32)
     flux, ivar, mask = np.empty_like(qframe.flux), np.empty_like(qframe.ivar), np.empty_like(qframe.mask)
     _subtract(qframe.flux, qframe.ivar, qframe.mask, sky, variance, flux, ivar, mask)
+    row, at = np.nonzero(fitted.outliers)
+    ivar[fitted.fibers[row], at] = 0.0
+    mask[fitted.fibers[row], at] |= np.uint32(SpecMask.COSMIC)
     return replace(qframe, flux=flux, ivar=ivar, mask=mask, sky=sky)
 
 

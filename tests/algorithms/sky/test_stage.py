@@ -89,6 +89,8 @@ def test_a_sky_fiber_with_other_light_and_cosmic_rays_do_no_harm(scene, make_con
 
     assert out.meta["NSKY"] == 14
     assert out.meta["NSKYREJ"] == 1
+    assert (out.mask[9, 300:303] & SpecMask.COSMIC != 0).all()
+    assert (out.ivar[9, 300:303] == 0).all()
     others = np.setdiff1d(np.arange(spectrograph.nspec), [5, 9, 13])
     z, _ = pull(replace(out, flux=out.flux[others], ivar=out.ivar[others], wave=out.wave[others], sky=None, ysigma=None,
                         mask=out.mask[others], fibers=out.fibers[others], fibermap=None))  # fmt: skip
