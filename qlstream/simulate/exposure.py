@@ -139,7 +139,7 @@ def simulate_camera(
         fiberflat=model.throughput.relative(geometry.wave),
         throughput=_per_row(model, geometry),
         targets=_target_table(instrument, exposure, targets, fibers),
-        faults=tuple(fault.kind + (f":{fault.part}" if fault.part else "") for fault in faults),
+        faults=tuple(str(fault) for fault in faults),
     )
     return SimulatedCamera(raw, header, truth)
 

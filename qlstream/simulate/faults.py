@@ -44,6 +44,10 @@ class Fault:
     part: str | None = None
     expid: int | None = None
 
+    def __str__(self) -> str:
+        place = ":".join(part for part in (self.kind, self.camera, self.part) if part)
+        return place if self.expid is None else f"{place}@{self.expid}"
+
     def hits(self, exposure: Exposure, camera: str | None = None) -> bool:
         """Whether it concerns this exposure, and this camera if one is given."""
         if self.expid is not None and self.expid != exposure.expid:

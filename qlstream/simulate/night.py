@@ -56,10 +56,16 @@ def simulate_night(
     Raises
     ------
     KeyError : the instrument has no such camera
-    ValueError : an unknown kind of exposure, or a night that is no date
+    ValueError : an unknown kind of exposure, a night that is no date, or a fault that would break nothing
     """
     chosen = tuple(cameras or instrument.cameras[: len(instrument.arms)])
     plan = plan_night(night, seed, kinds)
+    idle = [str(f) for f in faults if not any(f.hits(e, camera) for e in plan for camera in chosen)]
+    if idle:
+        raise ValueError(
+            f"no camera or exposure of this night for the fault {', '.join(idle)}; it has {', '.join(chosen)} and "
+            + ", ".join(f"{e.expid} {e.kind}" for e in plan)
+        )
     write_spectrograph_map(out / "calib")
     for camera in chosen:
         report(f"calibration of {camera}")

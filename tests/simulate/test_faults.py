@@ -10,6 +10,7 @@ from qlstream.simulate.schedule import Exposure
 def test_a_fault_tells_kind_camera_part_and_exposure(mini):
     fault = parse_fault("noisy-amp:R0:b@11", mini)
 
+    assert str(fault) == "noisy-amp:r0:b@11"
     assert (fault.kind, fault.camera, fault.part, fault.expid) == ("noisy-amp", "r0", "b", 11)
     assert parse_fault("mispositioned:r1:3,7-9", mini).fibers == (3, 7, 8, 9)
 
@@ -57,7 +58,7 @@ def test_a_noisy_amplifier_is_noisy_alone(simulated):
         else:
             np.testing.assert_array_equal(before, after)
     np.testing.assert_array_equal(good.truth.image, bad.truth.image)
-    assert bad.truth.faults == ("noisy-amp:B",)
+    assert bad.truth.faults == ("noisy-amp:r0:B",)
 
 
 def test_a_dead_amplifier_shows_its_level_and_nothing_else(simulated):

@@ -135,6 +135,8 @@ def test_the_command_says_how_many_exposures_it_wrote(tmp_path):
     ("arguments", "says"),
     [
         (["--fault", "on-fire"], "noisy-amp"),
+        (["--fault", "lamp-off@9"], "9 science-dark"),
+        (["--fault", "noisy-amp:z5"], "b0, r0, z0"),
         (["--cameras", "q1"], "no camera word"),
         (["--night", "20261341"], "YYYYMMDD"),
         (["--exposures", "twilight"], "science-dark"),
