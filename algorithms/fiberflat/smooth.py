@@ -136,25 +136,26 @@ def _gather(  # type: ignore[no-untyped-def]
     expected = np.empty(ny)  # counts of a fiber of throughput 1
     first = np.empty(ny, np.int64)
     fraction = np.empty(ny)
-    deviation = np.empty(ny)  # [sigma], softened by the tolerance
+    deviation = np.empty(ny)  # squared [sigma^2], softened by the tolerance
     factor = np.empty((knots.n, 4))
     solution = np.empty(knots.n)
     total = 0.0
     for f in range(wave.shape[0]):
         if not live[f]:
             continue
-        normal[f] = 0.0
-        rhs[f] = 0.0
+        a, b = normal[f], rhs[f]
+        a[:] = 0.0
+        b[:] = 0.0
         for j in range(ny):
             k, t = locate(wave[f, j], lamp_knots)
             expected[j] = value_at(lamp, k, t) * dwave[f, j]
             first[j], fraction[j] = locate(wave[f, j], knots)
             if good[f, j]:
-                add_sample(normal[f], rhs[f], first[j], fraction[j], expected[j], flux[f, j], ivar[f, j])
+                add_sample(a, b, first[j], fraction[j], expected[j], flux[f, j], ivar[f, j])
         chi2 = 0.0
         for _ in range(_REJECTIONS):
-            factor[:] = normal[f]
-            solution[:] = rhs[f]
+            factor[:] = a
+            solution[:] = b
             bridge_gaps(factor)
             stiffen(factor, penalty)
             factorize(factor)
@@ -167,14 +168,14 @@ def _gather(  # type: ignore[no-untyped-def]
                     model = expected[j] * value_at(solution, first[j], fraction[j])
                     z2 = ivar[f, j] * (flux[f, j] - model) ** 2
                     chi2 += z2
-                    deviation[j] = np.sqrt(z2 / (1.0 + ivar[f, j] * (tolerance * model) ** 2))
+                    deviation[j] = z2 / (1.0 + ivar[f, j] * (tolerance * model) ** 2)
                     worst = max(worst, deviation[j])
-            if worst <= nsig:
+            if worst <= nsig * nsig:
                 break
             for j in range(ny):  # an outlier pulls the fit and so spoils its neighbours: only the worst go at once
-                if deviation[j] > max(nsig, 0.5 * worst):
+                if deviation[j] > max(nsig * nsig, 0.25 * worst):
                     good[f, j] = False
-                    add_sample(normal[f], rhs[f], first[j], fraction[j], expected[j], flux[f, j], -ivar[f, j])
+                    add_sample(a, b, first[j], fraction[j], expected[j], flux[f, j], -ivar[f, j])
         total += chi2
     return total
 
@@ -217,11 +218,12 @@ def _sample(grid, begin, end, coef, covariance, knots):  # type: ignore[no-untyp
     value = np.ones((nspec, grid.size))
     variance = np.full((nspec, grid.size), np.inf)
     for f in range(nspec):
+        c, v = coef[f], covariance[f]
         for i in range(grid.size):
             if begin[f] <= grid[i] <= end[f]:
                 k, t = locate(grid[i], knots)
-                value[f, i] = value_at(coef[f], k, t)
-                variance[f, i] = variance_at(covariance[f], k, t)
+                value[f, i] = value_at(c, k, t)
+                variance[f, i] = variance_at(v, k, t)
     return value, variance
 
 

@@ -135,10 +135,11 @@ def _gather(wave, ysigma, counts, weight, knots, table, reference, normal, rhs):
     row = np.empty(_WIDTH)
     per_step2 = 1.0 / knots.step**2
     for f in range(wave.shape[0]):
-        for j in range(wave.shape[1]):
+        x = wave[f]
+        for j in range(x.size):
             if weight[f, j] > 0:
-                dwave = _bin_width(wave[f], j)
-                k, t = locate(wave[f, j], knots)
+                dwave = _bin_width(x, j)
+                k, t = locate(x[j], knots)
                 k -= REACH
                 _design_row(t, table, _broadening(ysigma[f, j], dwave, reference, per_step2), row)
                 for a in range(_WIDTH):
@@ -174,10 +175,11 @@ def _variance_nodes(covariance, table):  # type: ignore[no-untyped-def]
 def _predict_counts(wave, ysigma, knots, sums, table, reference, low, high, counts):  # type: ignore[no-untyped-def]
     per_step2 = 1.0 / knots.step**2
     for f in range(wave.shape[0]):
-        for j in range(wave.shape[1]):
-            if low <= wave[f, j] <= high:
-                dwave = _bin_width(wave[f], j)
-                k, t = locate(wave[f, j], knots)
+        x = wave[f]
+        for j in range(x.size):
+            if low <= x[j] <= high:
+                dwave = _bin_width(x, j)
+                k, t = locate(x[j], knots)
                 w = weights_at(table, _broadening(ysigma[f, j], dwave, reference, per_step2))
                 b = cubic_basis(t)
                 density = b[0] * (w[0] * sums[k, 0] + w[1] * sums[k, 1] + w[2] * sums[k, 2] + w[3] * sums[k, 3])
@@ -197,10 +199,11 @@ def _predict_variance(wave, ysigma, knots, nodes, reference, low, high, variance
     per_step2 = 1.0 / knots.step**2
     scale = (_BROADENINGS - 1) / (U_MAX - U_MIN)
     for f in range(wave.shape[0]):
-        for j in range(wave.shape[1]):
-            if low <= wave[f, j] <= high:
-                dwave = _bin_width(wave[f], j)
-                k, t = locate(wave[f, j], knots)
+        x = wave[f]
+        for j in range(x.size):
+            if low <= x[j] <= high:
+                dwave = _bin_width(x, j)
+                k, t = locate(x[j], knots)
                 i = min(int(t * _PHASES), _PHASES - 1)
                 p = t * _PHASES - i
                 i += k * _PHASES

@@ -26,7 +26,7 @@ class SkySub_QP(PipelineAlg[QFrame, QFrame]):
 
     class Params(StageParams):
         knot_step: float = Field(0.65, gt=0.3, le=2, description="distance of the knots of the sky spectrum [pixel]")
-        niter: int = Field(3, ge=1, le=20, description="rounds of fit and rejection")
+        niter: int = Field(2, ge=2, le=20, description="rounds of fit and rejection")
         nsig: float = Field(5.0, gt=0, description="reject samples and fibers that deviate by more [sigma]")
         tolerance: float = Field(0.02, ge=0, lt=1, description="never reject samples within this fraction of the sky")
         fiber_tolerance: float = Field(0.05, ge=0, description="never reject fibers within this fraction of the sky")

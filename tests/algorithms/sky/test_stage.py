@@ -55,7 +55,7 @@ def test_the_model_agrees_with_the_truth_within_its_own_error(scene):
     _, density, qframe = scene
     sky = np.flatnonzero(qframe.fibermap.is_sky)
 
-    spectrum = fit_sky_fibers(qframe, sky, 0.65, 3, 5.0, 0.02, 0.05, 3).spectrum
+    spectrum = fit_sky_fibers(qframe, sky, 0.65, 2, 5.0, 0.02, 0.05, 3).spectrum
 
     counts, variance = spectrum.counts(qframe.wave, qframe.ysigma), spectrum.variance(qframe.wave, qframe.ysigma)
     z = ((counts - density * qframe.dwave) / np.sqrt(variance))[np.isfinite(counts)]
@@ -69,7 +69,7 @@ def test_the_mean_is_not_low_although_the_given_variances_follow_the_noise(scene
     ivar = 1 / (np.maximum(qframe.flux, 0) + spectrograph.readvar)
 
     spectrum = fit_sky_fibers(
-        replace(qframe, ivar=ivar.astype(np.float32)), np.flatnonzero(qframe.fibermap.is_sky), 0.65, 3, 5.0, 0.02,
+        replace(qframe, ivar=ivar.astype(np.float32)), np.flatnonzero(qframe.fibermap.is_sky), 0.65, 2, 5.0, 0.02,
         0.05, 3,
     ).spectrum  # fmt: skip
 
