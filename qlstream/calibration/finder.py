@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qlstream.calibration.cache import load_image
 from qlstream.calibration.dark import load_dark
+from qlstream.calibration.darkseries import latest_pair
 from qlstream.calibration.served import Calibration, CalibrationUse
 from qlstream.calibration.tonight import latest_before
 from qlstream.calibration.tree import FILE_KEYS, CalibrationTreeError, TreeEntry, find_entry
@@ -39,6 +40,7 @@ def find_calibration(
     tonight: bool = True,
     allow_expired: bool = False,
     flavor: str = "",
+    dark_dir: Path | None = None,
 ) -> Calibration:
     """The calibration of one camera of one exposure; its parts are loaded when a stage asks for them.
 
@@ -51,6 +53,7 @@ def find_calibration(
     tonight : look for the quick products of earlier exposures of the night
     allow_expired : let the newest expired entry of the tree serve if none is valid, with a warning
     flavor : zero and dark exposures have no use for traces and flats, so tonight's are not looked for
+    dark_dir : DESI_SPECTRO_DARK, a series of darks and biases that override those of the tree, or None
 
     Raises
     ------
@@ -65,6 +68,8 @@ def find_calibration(
         entry = TreeEntry(why_none=f"the calibration tree {calib_dir} does not exist")
     else:
         entry = find_entry(calib_dir, header, camera, night, allow_expired)
+    if dark_dir is not None:
+        entry.values.update(_of_the_series(dark_dir, header, entry, camera, night))
     uses, why = _of_the_tree(entry)
     if prod_dir is not None:
         uses |= _of_the_night(prod_dir, camera, night)
@@ -100,6 +105,17 @@ def _of_the_tree(entry: TreeEntry) -> tuple[dict[str, CalibrationUse], dict[str,
             continue
         uses[kind] = CalibrationUse(kind, path, "tree" if entry.expired is None else "expired")
     return uses, why
+
+
+def _of_the_series(
+    dark_dir: Path, header: Mapping[str, Any], entry: TreeEntry, camera: str, night: int
+) -> dict[str, Path]:
+    try:
+        unit, ccdtemp = f"sm{int(header['SPECID'])}-{camera[0]}", float(header["CCDTEMP"])
+    except (KeyError, TypeError, ValueError):
+        _log.warning("SPECID = %r, CCDTEMP = %r: %s is not used", header.get("SPECID"), header.get("CCDTEMP"), dark_dir)
+        return {}
+    return latest_pair(dark_dir, unit, entry.values, ccdtemp, night)
 
 
 def _of_the_night(prod_dir: Path, camera: str, night: int) -> dict[str, CalibrationUse]:

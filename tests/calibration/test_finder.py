@@ -299,3 +299,24 @@ def test_loading_is_lazy_and_noted_once(tree):
     assert calibration.pixflat is calibration.pixflat
     assert calibration.pixflat.dtype == np.float32
     assert [use.kind for use in calibration.used] == ["PIXFLAT"]
+
+
+def test_a_series_of_darks_overrides_the_tree_with_its_latest_pair(tree, tmp_path):
+    root, series = tree(v=VALID | {"BIAS": "bias.fits", "DARK": "dark.fits"}), tmp_path / "series"
+    rows = "FILENAME,DETECTOR,CCDCFG,CCDTMING,CCDTEMP\n"
+    dates = {"dark": (20260101, 20260110, 20260112, 20260120), "bias": (20260101, 20260110, 20260120)}
+    for kind, nights in dates.items():
+        names = [f"{kind}_frames/{kind}-sm4-r0-{n}.fits.gz" for n in nights]
+        for night, name in zip(nights, names, strict=True):
+            write_fits(series / name, [HDU(kind.upper(), np.full((4, 5), night % 100, np.float32))])
+        warm = f"{kind}-sm4-r0-20260114.fits.gz,M1-53,,,-120\n{kind}-sm4-b0-20260114.fits.gz,M1-53,,,-138\n"
+        table = rows + "".join(f"{name},M1-53,any,any,-137.5\n" for name in names) + warm
+        (series / f"{kind}_table.csv").write_text(table)
+
+    calibration = find_calibration(HEADER | {"CCDTEMP": -138.0}, root, dark_dir=series)
+
+    assert calibration.bias[0, 0] == 10
+    assert calibration.dark(1.0)[0, 0] == 10
+    (series / "bias_table.csv").write_text(rows + "x,M1-53,any,any,cold\n")
+    with pytest.raises(CalibrationTreeError, match="bias_table.csv"):
+        find_calibration(HEADER | {"CCDTEMP": -138.0}, root, dark_dir=series)
