@@ -13,6 +13,7 @@ from qlstream.datamodel.masks import EXTRACT_MASK, CCDMask, SpecMask
 Array = NDArray[np.float64]
 
 MAX_WINDOW = 40  # columns a window may touch; sizes the work arrays
+REJECT = 5.0  # sigma above the profile at which a pixel beside masked ones is taken for the fringe of a cosmic ray
 
 _BAD = int(EXTRACT_MASK)
 _COSMIC_PIXEL, _SATURATED_PIXEL = int(CCDMask.COSMIC), int(CCDMask.SATURATED)
@@ -29,7 +30,7 @@ def sum_apertures(
     inside: NDArray[np.int64],
     half_width: float,
     reach: int = 6,
-    min_fraction: float = 0.02,
+    min_fraction: float = 0.01,
     profile_error: float = 0.03,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]:
     """Sum the pixels within `half_width` of each trace, row by row.
@@ -41,8 +42,9 @@ def sum_apertures(
     mean of the unmasked rows within `reach`, combined with a Gaussian by inverse variances: bright spectra are filled
     from what the instrument really does, faint ones do not suffer from a noisy profile.
 
-    A row of which nothing could be said (the good pixels hold less than `min_fraction` of the profile, or a pixel is
-    saturated: its charge may have bled) gets ivar 0. Columns beyond the CCD count as masked.
+    Cosmic rays are rarely flagged to their last pixel, so good pixels of such a row that stand out of the profile are
+    taken for masked too. A row of which nothing can be said (the good pixels hold less than `min_fraction` of the
+    profile, or a pixel is saturated: its charge may have bled) gets ivar 0. Columns beyond the CCD count as masked.
 
     Parameters
     ----------
@@ -172,18 +174,32 @@ def _fill_in(
         work,
     )
 
-    missing = held = norm = projection = 0.0
-    for c in range(n):
-        share = fraction[c] * profile[c]
-        if good[c]:
-            held += share
-            norm += share * profile[c]
-            projection += share * pix[j, first + c]
-        else:
-            missing += share
-    if held < min_fraction or norm <= 0:
-        return 0.0, 0.0, flags | _ALL
-    amplitude = projection / norm
+    while True:
+        missing = held = norm = projection = 0.0
+        for c in range(n):
+            share = fraction[c] * profile[c]
+            if good[c]:
+                held += share
+                norm += share * profile[c]
+                projection += share * pix[j, first + c]
+            else:
+                missing += share
+        if held < min_fraction or norm <= 0:
+            return 0.0, 0.0, flags | _ALL
+        amplitude = projection / norm
+        worst, excess = -1, REJECT
+        for c in range(n):
+            if good[c]:
+                model = amplitude * profile[c]
+                error2_model = amplitude * amplitude * (error2[c] + (0.02 * profile[c]) ** 2)
+                pull = (pix[j, first + c] - model) / math.sqrt(1.0 / ivar[j, first + c] + error2_model)
+                if pull > excess:
+                    worst, excess = c, pull
+        if worst < 0:
+            break
+        good[worst] = 0.0
+        area_bad += fraction[worst]
+        flags |= _COSMIC
     scale = missing / norm
     total = variance = model = 0.0
     for c in range(n):

@@ -33,7 +33,7 @@ class Extract_QP(PipelineAlg[Image, QFrame]):
         )
         reach: int = Field(6, ge=0, le=200, description="rows on each side that give the local profile [pixel]")
         min_fraction: float = Field(
-            0.02, gt=0, lt=1, description="share of the profile in good pixels below which a row is given up"
+            0.01, gt=0, lt=1, description="share of the profile in good pixels below which a row is given up"
         )
         profile_error: float = Field(0.03, gt=0, lt=1, description="relative error of the Gaussian profile")
 

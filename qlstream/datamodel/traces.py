@@ -139,9 +139,9 @@ class XYTraceSet:
         add_x, add_y = legendre.fit(u, dx, degree), legendre.fit(u, dy, degree)
         return replace(self, xcoef=_added(self.xcoef, add_x), ycoef=_added(self.ycoef, add_y))
 
-    def select(self, index: ArrayLike) -> XYTraceSet:
+    def select(self, index: ArrayLike | slice) -> XYTraceSet:
         """The fibers `index` (integers, slice or boolean mask), in that order."""
-        take = np.asarray(index)
+        take = index if isinstance(index, slice) else np.asarray(index)
         return replace(
             self,
             xcoef=self.xcoef[take],
