@@ -12,10 +12,13 @@ Array = NDArray[np.float64]
 
 MERGE = 1.8  # lines closer than this are one feature [sigma]
 EXTENT = 2.5  # a feature may span this much [sigma]
-APART = 3.6  # distance from which on the strength of a neighbour can be left free [sigma]
+APART = 2.2  # distance from which on the strength of a neighbour can be left free [sigma]
 WINDOW = 5.5  # half size of the window about a feature [sigma]
 FAINT = 0.05  # nearer neighbours are taken into the feature if they are fainter than this share of it
-RATIO_ERROR = 0.1  # relative error of the strengths within a feature
+BRIGHTER = 10.0  # a feature is not taken if its neighbours are so many times brighter
+WING_ERROR = 0.01  # of the light of a neighbour, by the shape of its wings
+RATIO_ERROR = 0.1  # relative error of the strengths within a feature, for lines of one kind
+OTHER_KIND_ERROR = 0.3  # and for lines of another atom or molecule than its strongest
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Features:
     wave, strength : (nline,) all lines of the range [Angstrom], strength of the strongest is 1
     left, first, last, right : (ngroup,) int64 indices of lines
     center : (ngroup,) strength-weighted wavelength [Angstrom]
-    blur : (ngroup,) error of the center if the strengths in the feature are off by RATIO_ERROR [Angstrom]
+    blur : (ngroup,) error of the center by those of the strengths in it and of its neighbours' wings [Angstrom]
     """
 
     wave: Array
@@ -55,7 +58,7 @@ class Features:
         )  # fmt: skip
 
 
-def find_features(wave: Array, strength: Array, sigma: Array, most: int) -> Features:
+def find_features(wave: Array, strength: Array, kind: NDArray[np.str_], sigma: Array, most: int) -> Features:
     """Features whose position can be told at this resolution, the `most` strongest.
 
     Lines closer than MERGE sigma make one feature with the strengths of the table. A feature is taken if it is
@@ -66,6 +69,7 @@ def find_features(wave: Array, strength: Array, sigma: Array, most: int) -> Feat
     ----------
     wave : (nline,) increasing [Angstrom]
     strength : (nline,)
+    kind : (nline,) atom or molecule
     sigma : (nline,) Gaussian width of a line at each wavelength [Angstrom]
     most : how many
     """
@@ -80,7 +84,13 @@ def find_features(wave: Array, strength: Array, sigma: Array, most: int) -> Feat
             continue
         share = strength[near] / strength[near].sum()
         center = float(share @ wave[near])
-        blur = RATIO_ERROR * float(np.sqrt(np.sum((share * (wave[near] - center)) ** 2)))
+        ratio_error = np.where(kind[near] == kind[near][share.argmax()], RATIO_ERROR, OTHER_KIND_ERROR)
+        blur = float(np.sqrt(np.sum((ratio_error * share * (wave[near] - center)) ** 2)))
+        window = slice(*np.searchsorted(wave, [center - WINDOW * width, center + WINDOW * width]))
+        beside = (strength[window].sum() - strength[near].sum()) / own
+        if beside > BRIGHTER:
+            continue
+        blur = float(np.hypot(blur, WING_ERROR * beside * width))
         left, right = np.searchsorted(wave, [center - (WINDOW + 3.0) * width, center + (WINDOW + 3.0) * width])
         found.append((left, near.start, near.stop, right, center, blur, own))
     found = sorted(sorted(found, key=lambda g: -g[6])[:most], key=lambda g: g[4])

@@ -28,10 +28,9 @@ def visible_features(lines: NDArray[np.void], traces: XYTraceSet, most: int) -> 
     """The `most` strongest measurable features of a line table within the domain of the traces."""
     lines = lines[(lines["wave"] > traces.wavemin) & (lines["wave"] < traces.wavemax)]
     wave = np.ascontiguousarray(lines["wave"], dtype=float)
-    if len(wave) == 0:
-        return find_features(wave, wave, wave, most)
     sigma = np.hypot(traces.ysig_vs_wave(wave), 12**-0.5) / traces.dy_dwave(wave)
-    return find_features(wave, np.ascontiguousarray(lines["strength"], dtype=float), np.median(sigma, axis=0), most)
+    strength = np.ascontiguousarray(lines["strength"], dtype=float)
+    return find_features(wave, strength, lines["name"], np.median(sigma, axis=0), most)
 
 
 def measure_lines(

@@ -68,27 +68,22 @@ class Field:
         along = legvander(grid.along(points["wave"]), self.degrees[1])
         return np.asarray(np.einsum("pm,mn,pn->p", across, self.coef, along, optimize=True))
 
-    def plus(self, other: Field) -> Field:
-        """The sum of both, with error, scatter and points of the other one."""
-        total = np.zeros(np.maximum(self.coef.shape, other.coef.shape))
-        for coef in (self.coef, other.coef):
-            total[: coef.shape[0], : coef.shape[1]] += coef
-        return Field(total, other.error, other.rms, other.used)
-
 
 def fit_field(
-    points: NDArray[np.void], grid: Grid, degrees: tuple[int, int], max_error: float, clip: float = 4.0
+    points: NDArray[np.void], grid: Grid, degrees: tuple[int, int], max_error: float, slope: float, clip: float = 4.0
 ) -> Field:
     """Robust least-squares field; the degrees are lowered until the error at every corner is at most `max_error`.
 
     Weights are 1 / (error^2 + floor^2) with the floor that makes the robust scatter of the pulls 1. Outliers (a
-    cosmic ray, an emission line of a galaxy) first count little (Cauchy weights), then nothing (`clip` sigma).
+    cosmic ray, an emission line of a galaxy) first count little (Cauchy weights), then nothing (`clip` sigma). Where
+    measurements are few or faint, a Gaussian prior keeps the field as stiff as a spectrograph is.
 
     Parameters
     ----------
     points : (npoint,) POINT
     degrees : across fibers, along wavelength
     max_error : [pixel]
+    slope : prior size of the linear terms [pixel]; half of it for each order more, none for the constant
 
     Raises
     ------
@@ -106,7 +101,9 @@ def fit_field(
         if len(points) > 3 * ncoef:
             design = (across[:, : m + 1, None] * along[:, None, : n + 1]).reshape(len(points), ncoef)
             corners = np.asarray(np.kron(_vander(columns, m), _vander(edge, n)), dtype=float)
-            found = _fit(design, points["shift"], points["error"], corners, clip, (m + 1, n + 1))
+            order = np.add.outer(np.arange(m + 1), np.arange(n + 1)).ravel()
+            prior = np.where(order > 0, (slope * 0.5 ** (order - 1.0)) ** -2, 0.0)
+            found = _fit(design, points["shift"], points["error"], prior, corners, clip, (m + 1, n + 1))
             if found.error <= max_error:
                 return found
         if m == n == 0:
@@ -115,32 +112,49 @@ def fit_field(
         m, n = (m, n - 1) if n >= m else (m - 1, n)
 
 
+def common_error(residual: Array, error: Array, tolerance: float) -> float:
+    """The error that, beside `error`, explains the robust scatter of the residuals; 0 if that is within `tolerance`.
+
+    Parameters
+    ----------
+    residual, error : (n,) [pixel]
+    tolerance : relative excess of the scatter that is no reason for more error
+    """
+    size = np.abs(residual[:: max(1, len(residual) // 4000)])  # a sample is enough for one number
+    error = error[:: max(1, len(error) // 4000)]
+    if not size.size or 1.4826 * np.median(size / error) <= 1.0 + tolerance:
+        return 0.0
+    low, high = 0.0, 2.0 * float(size.max())
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        explained = 1.4826 * np.median(size / np.hypot(error, middle)) <= 1.0
+        low, high = (low, middle) if explained else (middle, high)
+    return high
+
+
 def _vander(u: Array, degree: int) -> Array:
     return np.asarray(legvander(u, degree), dtype=float)
 
 
-def _fit(design: Array, value: Array, error: Array, corners: Array, clip: float, shape: tuple[int, int]) -> Field:
-    floor2 = 0.0
-    weight = 1.0 / error**2
-    soft = np.ones_like(weight)
+def _fit(
+    design: Array, value: Array, error: Array, prior: Array, corners: Array, clip: float, shape: tuple[int, int]
+) -> Field:
+    total = error
+    soft = np.ones_like(value)
     used = np.ones(len(value), dtype=bool)
     for step in range(8):
-        w = weight * soft
-        normal = design.T @ (design * w[:, None])
+        w = soft / total**2
+        normal = design.T @ (design * w[:, None]) + np.diag(prior)
         covariance = np.linalg.pinv(normal, hermitian=True)
         coef = covariance @ (design.T @ (w * value))
         residual = value - design @ coef
-        pull = np.abs(residual) * np.sqrt(weight)
-        scale = 1.4826 * np.median(pull[used])
         if step < 3:
-            soft = 1.0 / (1.0 + (pull / (2.0 * max(scale, 1.0))) ** 2)
+            pull = np.abs(residual) / total
+            soft = 1.0 / (1.0 + (pull / (2.0 * max(1.4826 * float(np.median(pull)), 1.0))) ** 2)
             continue
-        if scale > 1.02:
-            floor2 += (scale**2 - 1.0) * float(np.median(1.0 / weight[used]))
-            weight = 1.0 / (error**2 + floor2)
-            pull = np.abs(residual) * np.sqrt(weight)
-        keep = pull < clip
-        if scale <= 1.02 and np.array_equal(keep, used) and step > 3:
+        total = np.hypot(error, common_error(residual[used], error[used], 0.02))
+        keep = np.abs(residual) < clip * total
+        if step > 3 and np.array_equal(keep, used):
             break
         used, soft = keep, keep.astype(float)
     rank = np.linalg.matrix_rank(normal, hermitian=True)

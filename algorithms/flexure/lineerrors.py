@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.flexure.field import Field, Grid, fit_field
+from algorithms.flexure.field import Field, Grid, common_error, fit_field
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ def fit_lines_field(
     grid: Grid,
     degrees: tuple[int, int],
     max_error: float,
+    slope: float,
 ) -> Field:
     """Robust field through the offsets of emission lines, with an error per line besides that per point.
 
@@ -32,21 +33,20 @@ def fit_lines_field(
     points : (npoint,) POINT
     line : (npoint,) index of the line of each point
     blur : (nline,) error of the position of each line [pixel]
-    grid, degrees, max_error : as `fit_field`; raises as that
+    grid, degrees, max_error, slope : as `fit_field`; raises as that
     """
     if len(points) == 0:
-        return fit_field(points, grid, degrees, max_error)
-    field = fit_field(_with_line_error(points, line, blur), grid, degrees, max_error)
+        return fit_field(points, grid, degrees, max_error, slope)
+    field = fit_field(_with_line_error(points, line, blur), grid, degrees, max_error, slope)
     offset, error = _line_means(points, line, field, grid, len(blur))
     seen = np.isfinite(offset)
     noise = np.hypot(error, blur)
-    scatter = 1.4826 * float(np.median(np.abs(offset[seen])))
-    common2 = max(0.0, scatter**2 - float(np.median(noise[seen] ** 2))) if seen.sum() > 3 else 0.0
-    dropped = seen & (np.abs(offset) > CLIP * np.sqrt(noise**2 + common2 + FINEST**2))
+    common = common_error(offset[seen], noise[seen], tolerance=1.0 / np.sqrt(max(seen.sum(), 1)))
+    dropped = seen & (np.abs(offset) > CLIP * np.sqrt(noise**2 + common**2 + FINEST**2))
     keep = ~dropped[line]
-    if common2 == 0.0 and keep.all():
+    if common == 0.0 and keep.all():
         return field
-    again = fit_field(_with_line_error(points, line, np.sqrt(blur**2 + common2))[keep], grid, degrees, max_error)
+    again = fit_field(_with_line_error(points, line, np.hypot(blur, common))[keep], grid, degrees, max_error, slope)
     used = np.zeros(len(points), dtype=bool)
     used[keep] = again.used
     return Field(again.coef, again.error, again.rms, used)

@@ -46,6 +46,11 @@ class Flexure(PipelineAlg[Image, Image]):
         max_error: float = Setting(
             0.05, gt=0, description="error of a field that is tolerated anywhere; else its degrees are lowered [pixel]"
         )
+        slope: float = Setting(
+            0.06,
+            gt=0,
+            description="how much a shift typically varies over half a CCD; matters for faint exposures [pixel]",
+        )
         search: int = Setting(5, ge=0, le=20, description="common offsets that are searched, both ways [pixel]")
         blocks: int = Setting(16, ge=4, le=256, description="blocks of rows in which dx is measured")
         max_lines: int = Setting(40, ge=1, description="number of lines, the strongest ones, that are measured")
@@ -71,11 +76,12 @@ class Flexure(PipelineAlg[Image, Image]):
             traces = _moved(start, grid, x, y)
             windows = tabulate_windows(traces, image.ny)
             points = measure_offsets(image, windows, params.blocks, row_step)
-            x.improve(points, grid, partial(fit_field, points, grid, x.degrees, params.max_error))
+            x.improve(points, grid, partial(fit_field, max_error=params.max_error, slope=params.slope))
             if context.flavor in _LINES:
                 fibers = np.arange(0, start.nspec, COARSE if step == 0 and start.nspec > 20 * COARSE else 1)
                 points, line = measure_lines(image, traces, windows, features, fibers)
-                y.improve(points, grid, partial(fit_lines_field, points, line, blur, grid, y.degrees, params.max_error))
+                fit = partial(fit_lines_field, line=line, blur=blur, max_error=params.max_error, slope=params.slope)
+                y.improve(points, grid, fit)
             if step > 0 and max(x.moved, y.moved) < CONVERGED:
                 break
             row_step = int(np.clip(COARSE * (params.goal / x.field.error) ** 2, 1, COARSE))
@@ -108,20 +114,21 @@ class _Axis:
     def start_at(self, offset: float) -> None:
         self.field = Field(np.full((1, 1), offset))
 
-    def improve(self, points: NDArray[np.void], grid: Grid, fit: Callable[[], Field]) -> None:
-        """Add the field that `fit` finds in `points`, which were measured about the field so far."""
-        self.points = points.copy()
-        self.points["shift"] += self.field.at_points(grid, points)
+    def improve(self, points: NDArray[np.void], grid: Grid, fit: Callable[..., Field]) -> None:
+        """Replace the field by what `fit` makes of `points`, which were measured about the field so far."""
+        points = points.copy()
+        points["shift"] += self.field.at_points(grid, points)
+        self.points = points
+        wave = np.linspace(grid.wavemin, grid.wavemax, SAMPLES)
         try:
-            found = fit()
+            found = fit(points, grid=grid, degrees=self.degrees)
         except TooUncertain as why:
             self.failure, self.moved = str(why), 0.0
             self.field = Field(self.field.coef)
             return
-        self.failure = ""
-        self.points["used"] = found.used
-        self.moved = float(np.abs(found.at(grid, np.linspace(grid.wavemin, grid.wavemax, SAMPLES))).max())
-        self.field = self.field.plus(found)
+        points["used"] = found.used
+        self.moved = float(np.abs(found.at(grid, wave) - self.field.at(grid, wave)).max())
+        self.field, self.failure = found, ""
 
     @property
     def npoints(self) -> int:
