@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from algorithms.preproc.stage import Preproc
 from algorithms.sky.stage import SkySub_QP
 from qlstream.configs import config_path
 from qlstream.datamodel.fibermap import Fibermap
@@ -236,14 +237,17 @@ def dark_pixels(science: Exposed) -> list[Line]:
     return [Line("pull nmad of dark pixels", text, "0.95", "1.00 ± 0.01", abs(nmad(pull) - 1) <= 0.01)]
 
 
-def saturation(*all_exposed: Exposed) -> list[Line]:
+def saturation(arc: Exposed) -> list[Line]:
+    """On the arc again, with saturation levels so low that its brightest thousandth of pixels reaches them."""
+    level = float(np.percentile(arc.raw.pix, 99.9))
+    header = dict(arc.raw.header) | {f"SATURLEV{amp.name}": level for amp in arc.raw.amps}
+    lowered = replace(arc.raw, header=header)
+    image = Preproc().run(lowered, replace(arc.reduced.context, header=header))
     above = flagged = 0
-    for exposed in all_exposed:
-        for readout in exposed.image.readouts:
-            hot = exposed.raw.pix[readout.amp.datasec.slices] >= readout.saturlev
-            bits = exposed.image.mask[readout.amp.ccdsec.slices]
-            above += int(hot.sum())
-            flagged += int((bits[hot] & int(CCDMask.SATURATED) != 0).sum())
+    for amp in arc.raw.amps:
+        hot = arc.raw.pix[amp.datasec.slices] >= level
+        above += int(hot.sum())
+        flagged += int((image.mask[amp.ccdsec.slices][hot] & int(CCDMask.SATURATED) != 0).sum())
     fraction = flagged / above if above else float("nan")
     text = f"{100 * fraction:.2f} % of {above}"
     return [Line("pixels at or above SATURLEV that are flagged", text, "24 %", "100 %", flagged == above > 0)]
@@ -300,7 +304,7 @@ def report(night: dict[str, Exposed]) -> list[Line]:
         lambda: wavelengths_and_traces(science, flat, arc),
         lambda: sky_residuals(science),
         lambda: dark_pixels(science),
-        lambda: saturation(science, flat, arc),
+        lambda: saturation(arc),
         lambda: fiberflat_error(flat),
     )
     return [line for measure in measurements for line in measure()]

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from qlstream import __version__
+from qlstream.calibration.badfibers import flag_bad_fibers
 from qlstream.calibration.finder import find_calibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.flavor import flavor_of, program_of
@@ -100,6 +101,17 @@ def reduce_camera(
     instrument = instrument_of(raw.header, request.instrument)
     night, expid = int(raw.header["NIGHT"]), int(raw.header["EXPID"])
     log = exposure_log(expid, request.camera)
+    calibration = find_calibration(
+        raw.header,
+        request.calib,
+        prod_dir=request.redux,
+        cache_dir=request.redux / "qlstream" / "cache",
+        allow_expired=request.allow_expired,
+        flavor=flavor,
+    )
+    fibermap = _fibermap(request, instrument, flavor, night, expid, log.warning)
+    if fibermap is not None:
+        fibermap = flag_bad_fibers(fibermap, calibration.cards, request.camera, instrument.nspec)
     context = Context(
         night=night,
         expid=expid,
@@ -107,16 +119,9 @@ def reduce_camera(
         flavor=flavor,
         program=program_of(raw.header),
         header=raw.header,
-        fibermap=_fibermap(request, instrument, flavor, night, expid, log.warning),
+        fibermap=fibermap,
         instrument=instrument,
-        calibration=find_calibration(
-            raw.header,
-            request.calib,
-            prod_dir=request.redux,
-            cache_dir=request.redux / "qlstream" / "cache",
-            allow_expired=request.allow_expired,
-            flavor=flavor,
-        ),
+        calibration=calibration,
         ranges=ranges,
         buffers=buffers,
         log=log,
