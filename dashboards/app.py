@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from bokeh.application import Application
@@ -26,7 +26,7 @@ PAGES = {"/": NightPage, "/night": NightPage, "/exposure": ExposurePage, "/camer
 SERVER_OPTIONS = {
     "keep_alive_milliseconds": 15_000,
     "check_unused_sessions_milliseconds": 5_000,
-    "unused_session_lifetime_milliseconds": 60_000,  # for flaky links
+    "unused_session_lifetime_milliseconds": 15_000,
     "session_token_expiration": 300,
 }
 
@@ -41,6 +41,8 @@ async def main(settings: Settings) -> None:
     """
     settings.require("redux")
     assert settings.redux is not None
+    for chatty in ("bokeh", "tornado.access"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # tabs that come and go are no news
     pages = settings.dashboard
     feed = Feed(settings.redux, settings.store)
     server = build_server(feed, pages.host, pages.port, pages.origins, pages.max_sessions)
@@ -49,9 +51,7 @@ async def main(settings: Settings) -> None:
     try:
         await feed.run()
     finally:
-        with suppress(Exception):
-            server.stop()
-        await server.http_server.close_all_connections()
+        await stop_server(server)
         feed.close()
 
 
@@ -77,3 +77,10 @@ def build_server(
         extra_patterns=[*routes(feed), static],
         **SERVER_OPTIONS,
     )
+
+
+async def stop_server(server: Server) -> None:
+    """Stop listening, drop all connections."""
+    server.stop()
+    server.unlisten()  # closes the connections in a later turn of the loop
+    await asyncio.sleep(0.05)

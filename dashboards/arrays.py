@@ -149,5 +149,5 @@ def _arrays(path: Path) -> dict[str, Array] | None:
 
 @lru_cache(maxsize=24)
 def _load(path: str, mtime_ns: int) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

@@ -249,33 +249,38 @@ class Feed:
         self._events[key] = await asyncio.to_thread(lambda: read_events(store, *key, limit=_MAX_EVENTS))
 
     async def _apply(self, new: list[Event]) -> None:
-        """Read again what the events touched, then show it to every page."""
+        """Read again what the events touched, swap it in at once, show it to every page."""
         touched: dict[_Key, set[str | None]] = defaultdict(set)
         for event in new:
-            if event.kind.startswith("service."):
-                self.service = event
             if event.night is not None and event.expid is not None:
                 touched[event.night, event.expid].add(event.camera)
+        known = {row["night"] for row in self.nights}
+        ask_nights = any(e.kind.startswith("exposure.") or (e.night or 0) not in known for e in new if e.night)
+
+        def read(store: Store) -> tuple[list[dict[str, Any]], dict[int, Any], dict[_Key, Any]]:
+            nights = query.nights(store) if ask_nights else self.nights
+            wanted = set(self.exposures) | {row["night"] for row in nights[:1]}
+            exposures = {
+                night: read_exposures(store, night, [expid for n, expid in touched if n == night])
+                for night in wanted & {night for night, _ in touched}
+            }
+            details = {
+                key: read_details(store, *key, None if None in touched[key] else [c for c in touched[key] if c])
+                for key in touched.keys() & self._details.keys()
+            }
+            return nights, exposures, details
+
         if touched:
-            if {night for night, _ in touched} - {row["night"] for row in self.nights} or any(
-                event.kind.startswith("exposure.") for event in new
-            ):
-                self.nights = await self.ask(query.nights)
-                if self.newest_night is not None and self.newest_night not in self.exposures:
-                    self.exposures[self.newest_night] = {}
-            for night in {night for night, _ in touched} & set(self.exposures):
-                expids = [expid for n, expid in touched if n == night]
-                changed = await self.ask(lambda store, n=night, e=expids: read_exposures(store, n, e))  # type: ignore[misc]
-                self.exposures[night] = dict(sorted({**self.exposures[night], **changed}.items()))
-            for key in touched.keys() & self._details.keys():
-                names = None if None in touched[key] else [c for c in touched[key] if c]
-                details = await self.ask(lambda store, k=key, c=names: read_details(store, *k, c))  # type: ignore[misc, call-arg]
-                if key in self._details:
-                    self._details[key] = {**self._details[key], **details}
-                    fresh = [e for e in new if (e.night, e.expid) == key]
-                    self._events[key] = [*reversed(fresh), *self._events[key]][:_MAX_EVENTS]
+            self.nights, exposures, details = await self.ask(read)
+            for night, changed in exposures.items():
+                self.exposures[night] = dict(sorted({**self.exposures.get(night, {}), **changed}.items()))
+            for key in details.keys() & self._details.keys():
+                self._details[key] = {**self._details[key], **details[key]}
+                fresh = [event for event in reversed(new) if (event.night, event.expid) == key]
+                self._events[key] = [*fresh, *self._events[key]][:_MAX_EVENTS]
             for night in set(self.exposures) - set(self._holders) - {self.newest_night}:
                 del self.exposures[night]
+        self.service = next((e for e in reversed(new) if e.kind.startswith("service.")), self.service)
         self.sequence = new[-1].id
         self._broadcast(Change(self.sequence, {key: frozenset(cameras) for key, cameras in touched.items()}))
 

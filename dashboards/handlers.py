@@ -14,6 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from dashboards.feed import Feed
 from dashboards.queries import read_events
+from qlstream.pipeline.result import plain
 from qlstream.store import query
 from qlstream.store.database import StoreAway
 
@@ -45,7 +46,7 @@ class JsonHandler(RequestHandler):
 
     def answer(self, content: Any, status: int = 200) -> None:
         self.set_status(status)
-        self.finish(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
+        self.finish(orjson.dumps(plain(content)))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]

@@ -42,7 +42,7 @@ def read_exposures(store: Store, night: int, expids: Collection[int] | None = No
             .where(*wanted, qa.c.severity > QASeverity.NORMAL)
             .order_by(qa.c.time_utc)
         ).all()
-    stage_of = dict(row._tuple() for row in running)
+    stage_of = {row.job_id: row.stage for row in running}
     findings: dict[int, list[Finding]] = defaultdict(list)
     for job_id, expid, camera, name, checks, time_utc in judged:
         findings[job_id] += [_finding(expid, camera, name, c, time_utc) for c in checks if c["severity"] > 0]

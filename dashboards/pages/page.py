@@ -82,6 +82,7 @@ class Page:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._shown = 0  # sequence that the page shows
+        self._beat = 0
         self._trouble = ""
 
     async def prepare(self) -> None:
@@ -115,6 +116,12 @@ class Page:
     def wires(self) -> Div:
         """An invisible root that brings the sources to the browser, where `static/live.js` finds them by name."""
         return Div(name="wires", visible=False, tags=[self.fragments.source, self.choices])
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a browser shows the page; a tab that was closed lingers for a while."""
+        session = getattr(self.context, "session", None)
+        return session is not None and session.connection_count > 0
 
     async def open(self) -> None:
         """Before the document exists: fetch what it will show."""
@@ -168,6 +175,8 @@ class Page:
                 self._trouble = f"{type(error).__name__}: {error}"
 
     async def _update(self, change: Change | None) -> None:
+        if change is None and not self.is_connected:
+            return
         wanted = change is not None and self.concerns(change)
         if wanted:
             await self.gather(change)
@@ -195,10 +204,16 @@ class Page:
         self.fragments.put("masthead", render("masthead", feed=self.feed, page=self))
 
     def _pulse(self) -> None:
-        """The heartbeat: the browser judges by its own clock how old the last one is."""
+        """The heartbeat: the browser judges by its own clock how old the last one is.
+
+        Every update ends with one. So a browser that misses a number knows that what came with it is lost too, as
+        after a short break of the line, which Bokeh bridges without sending again what was sent meanwhile.
+        """
         feed = self.feed
+        self._beat += 1
         pulse = {
             "boot": feed.boot,
+            "beat": self._beat,
             "time": time.time(),
             "sequence": feed.sequence,
             "shown": self._shown,
@@ -252,7 +267,7 @@ class PageHandler(Handler):
         request = session_context.request
         arguments = {} if request is None else request.arguments
         query = {k: v[-1].decode("utf-8", "replace")[:_LONGEST_CHOICE] for k, v in arguments.items() if v}
-        full = self._feed.followers >= self._max_pages
+        full = sum(page.is_connected for page in self._pages.values()) >= self._max_pages
         page = FullPage(self._feed, query) if full else self._page(self._feed, query)
         self._pages[session_context.id] = page
         await page.open()

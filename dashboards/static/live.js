@@ -74,8 +74,10 @@ function placeInList(key, html, first) {
 
 /* ---- is this page alive? */
 
+/* Another boot id: another life of the server. A beat that is missing: what came with it is missing too. */
+
 function feel(pulse) {
-  if (page.pulse && pulse.boot !== page.pulse.boot) return reload()
+  if (page.pulse && (pulse.boot !== page.pulse.boot || pulse.beat > page.pulse.beat + 1)) reload()
   page.pulse = pulse
   page.beat = Date.now()
   page.offset = 1000 * pulse.time - page.beat

@@ -146,7 +146,7 @@ class SyntheticNight:
             for result in self._results(stage, job, rng):
                 record.qa_result(stage, result, Cost(0.02, 0.02, 400.0))
         if end == "failed":
-            reason = f"{names[-1]}: ValueError: HDU {job.camera.upper()} has no keyword GAINA; a gain in electron/ADU is needed"
+            reason = f"{names[-1]}: ValueError: HDU {job.camera.upper()} has no keyword GAINA [electron/ADU]"
             jobs.close(self.store, SOURCE, job.id, job.attempt, "failed", reason)
             return
         if job.flavor not in ("zero", "dark"):
