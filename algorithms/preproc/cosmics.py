@@ -1,4 +1,9 @@
-"""Cosmic rays: what stands out of its column and is sharper than the optics can make a spot."""
+"""Cosmic rays: what stands out of its column and is sharper than the optics can make a spot.
+
+In the spirit of the SDSS search (spec preproc §6), but judged after what is smooth along the dispersion is taken away,
+so that hits on bright spectra are found; with the sharpness that the PSF has there; and grown by what the neighbours
+hold instead of by a blind dilation.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from algorithms.preproc.columns import HALF, level_of_neighbours, mirrored
-from algorithms.preproc.sharpness import CELL, SharpnessMap
+from algorithms.preproc.sharpness import CELL, WIDEST, SharpnessMap
 from qlstream.datamodel.amplifier import Section
 from qlstream.datamodel.masks import CCDMask
 
 _COSMIC = np.uint16(CCDMask.COSMIC)
-_MAY_BE_COSMIC = np.uint16(CCDMask.SATURATED | CCDMask.BADREADNOISE)  # flags that do not exempt from the search
+_HARMLESS = np.uint16(CCDMask.SATURATED | CCDMask.BADREADNOISE)  # flags that do not exempt a pixel from the search
+_REACH = 5  # columns on each side that tell how bright a row is
+_STRIDE, _SAMPLES = 2, 8  # every second row, 8 on each side, tells how bright a column is against its neighbours
+_SHARE = np.float32(0.5)
+_TILT = np.float32(0.1)  # relative error of light predicted across columns: lines are a little slanted
 
 
 @dataclass(frozen=True)
@@ -24,17 +33,18 @@ class CosmicLimits:
 
     Attributes
     ----------
-    seed : excess over the column that a hit needs to be noticed [sigma]
-    grow : excess that a neighbour of a hit needs [sigma]
-    sharp : fraction of the optics' smallest neighbour-to-centre ratio below which a pixel is too sharp
-    margin : by how many sigma it has to be
+    seed : excess over its column that makes a pixel a candidate [sigma]
+    sharp : fraction of the optics' smallest neighbour-to-centre ratio below which a candidate is too sharp for light
+    margin : by how much it has to be below [sigma]
+    grow : excess over the light that its surroundings predict that adds a neighbour of a hit [sigma]
+    spill : fraction of a hit's charge that spoils its direct neighbours if it exceeds their sigma
     """
 
     seed: float = 4.5
+    sharp: float = 0.88
+    margin: float = 4.0
     grow: float = 2.5
-    sharp: float = 0.8
-    margin: float = 3.0
-    grow_margin: float = 0.0
+    spill: float = 0.06
 
 
 def flag_cosmics(
@@ -43,199 +53,201 @@ def flag_cosmics(
     floors: Sequence[tuple[Section, float]],
     sharpness: SharpnessMap,
     limits: CosmicLimits,
-    todo: NDArray[np.int32],
+    hits: NDArray[np.int32],
 ) -> int:
-    sections = np.array([[s.x0, s.x1, s.y0, s.y1] for s, _ in floors], np.int64)
-    variances = np.array([v for _, v in floors], np.float32)
+    """Set COSMIC in `mask` where a cosmic ray left charge; return how many pixels that are.
+
+    1. Candidates exceed the interquartile mean of their column (4 rows on each side) by `seed` sigma, or are thin
+       against their left and right neighbours: a track along the column.
+    2. A candidate is a hit if in one of four directions its neighbours are fainter than any sum of spots would leave
+       them: horizontally on the residual of the columns, which keeps the profile of a trace; vertically and
+       diagonally above the low end of the column, which never exceeds the light between two lines.
+    3. Neighbours of hits join if they exceed the light that the rest of their row and of their column predict, as in
+       optimal extraction (Horne 1986, PASP 98, 609): so growth does not run along lines. Those next to a strong hit
+       join whatever they show.
+
+    The sigma of a test on "no hit" is that of the light beneath, not of the pixel: else a hit of 15 electrons on
+    nothing would drown in its own noise.
+
+    Parameters
+    ----------
+    pix : (ny, nx) float32 [electron]
+    mask : (ny, nx) uint16; pixels with flags other than SATURATED and BADREADNOISE are not looked at; changed in place
+    floors : sections and their variance without light [electron^2]; 0 exempts a section
+    hits : int32, space for the indices of hits; no more than fit are found
+    """
+    searched = [(section, variance) for section, variance in floors if variance > 0]
+    sections = np.array([[s.x0, s.x1, s.y0, s.y1] for s, _ in searched], np.int64).reshape(-1, 4)
+    sharp = np.float32(limits.sharp)
     return _flag(
         pix,
         mask,
         sections,
-        variances,
-        sharpness.x,
-        sharpness.y,
+        np.array([v for _, v in searched], np.float32),
+        sharp * sharpness.x,
+        sharp * sharpness.y,
         np.float32(limits.seed),
-        np.float32(limits.grow),
-        np.float32(limits.sharp),
         np.float32(limits.margin),
-        np.float32(limits.grow_margin),
-        todo,
+        np.float32(limits.grow),
+        np.float32(limits.spill),
+        hits,
     )
 
 
 @njit(nogil=True, cache=True)
-def _scan_row(a, b, c, d, own, e, f, g, h, flag, floor, seed2, ratio, found):  # type: ignore[no-untyped-def]
-    """Mark the pixels of a row that may be hits; no branches, so that 8 or 16 pixels go at once."""
-    zero, half = np.float32(0.0), np.float32(0.5)
-    exempt = ~_MAY_BE_COSMIC
-    n = len(own)
-    for i in range(1, n - 1):
+def _scan_row(a, b, c, d, own, e, f, g, h, flag, floor, seed, ratio, found):  # type: ignore[no-untyped-def]
+    """Mark the candidates of a row; no branches, so that 8 or 16 pixels go at once."""
+    zero, half, limit = np.float32(0.0), np.float32(0.5), seed * seed
+    for i in range(1, len(own) - 1):
         level = level_of_neighbours(a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i])
         over = own[i] - level
-        above = (over > zero) & (over * over > seed2 * ((level if level > zero else zero) + floor[i]))
+        above = (over > zero) & (over * over > limit * ((level if level > zero else zero) + floor[i]))
         beside = half * (own[i - 1] + own[i + 1])
         rise = own[i] - beside
-        var = (beside if beside > zero else zero) + floor[i]
-        thin = (rise > zero) & (rise * rise > np.float32(1.5) * seed2 * var) & (beside < ratio * own[i])
-        found[i] = (above | thin) & ((flag[i] & exempt) == 0)
+        var = np.float32(1.5) * ((beside if beside > zero else zero) + floor[i])
+        thin = (rise > zero) & (rise * rise > limit * var) & (beside < ratio * own[i])
+        found[i] = (above | thin) & ((flag[i] & ~_HARMLESS) == 0) & (floor[i] > zero)
 
 
 @njit(nogil=True, cache=True)
-def _levels(pix, mask, y, x):  # type: ignore[no-untyped-def]
-    """Interquartile mean and second smallest of the 8 nearest unflagged pixels of a column, own excluded."""
+def _column(pix, y, x):  # type: ignore[no-untyped-def]
+    """Interquartile mean and smallest of the 8 neighbours along the column."""
     ny = pix.shape[0]
-    sample = np.empty(8, np.float32)
-    n = 0
-    d = 1
-    while n < 8 and d <= 4 * HALF:
-        for s in (-d, d):
-            yy = y + s
-            if n < 8 and yy >= 0 and yy < ny and mask[yy, x] & _COSMIC == 0:
-                v = pix[yy, x]
-                j = n - 1
-                while j >= 0 and sample[j] > v:
-                    sample[j + 1] = sample[j]
-                    j -= 1
-                sample[j + 1] = v
-                n += 1
-        d += 1
-    if n < 4:
-        return np.float32(0.0), np.float32(0.0)
-    q = n // 4
-    total = np.float32(0.0)
-    for j in range(q, n - q):
-        total += sample[j]
-    return total / np.float32(n - 2 * q), sample[1]
-
-
-@njit(nogil=True, cache=True)
-def _neighbour(pix, mask, y, x, floor, skip_cosmic):  # type: ignore[no-untyped-def]
-    ny, nx = pix.shape
-    if y < 0 or x < 0 or y >= ny or x >= nx:
-        return False, np.float32(0.0), np.float32(0.0)
-    if mask[y, x] & ~(_MAY_BE_COSMIC | _COSMIC) != 0 or (skip_cosmic and mask[y, x] & _COSMIC != 0):
-        return False, np.float32(0.0), np.float32(0.0)
-    v = pix[y, x]
-    return True, v, max(v, np.float32(0.0)) + floor
-
-
-@njit(nogil=True, cache=True)
-def _is_hit(pix, mask, y, x, floor, ratio_x, ratio_y, threshold, margin, growing):  # type: ignore[no-untyped-def]
-    own = pix[y, x]
-    nx = pix.shape[1]
-    zero = np.float32(0.0)
-    level, low = _levels(pix, mask, y, x)
-    var = max(level, zero) + floor
-    own_var = max(own, zero) + floor
-    over = own - level
-    m2 = margin * margin
-    above = over > zero and over * over > threshold * threshold * var
-    # x on total
-    okl, left, lv = _neighbour(pix, mask, y, x - 1, floor, growing)
-    okr, r, rv = _neighbour(pix, mask, y, x + 1, floor, growing)
-    if not above:
-        if okl and okr:
-            b = np.float32(0.5) * (left + r)
-            rise = own - b
-            t = ratio_x * own - b
-            bv = np.float32(0.25) * (lv + rv)
-            if (
-                rise > zero
-                and rise * rise > threshold * threshold * (max(b, zero) + floor + bv)
-                and t > zero
-                and t * t > m2 * (ratio_x * ratio_x * own_var + bv)
-            ):
-                return True
-        return False
-    # x on residual
-    levl, lowl = _levels(pix, mask, y, max(x - 1, 0))
-    levr, lowr = _levels(pix, mask, y, min(x + 1, nx - 1))
-    if _sharp(over, own_var, okl, left - levl, lv, okr, r - levr, rv, ratio_x, m2, growing):
-        return True
-    oku, u, uv = _neighbour(pix, mask, y + 1, x, floor, growing)
-    okd, d, dv = _neighbour(pix, mask, y - 1, x, floor, growing)
-    over = own - low
-    if _sharp(over, own_var, okd, d - low, dv, oku, u - low, uv, ratio_y, m2, growing):
-        return True
-    ratio = ratio_x * ratio_y
-    okl, left, lv = _neighbour(pix, mask, y - 1, x - 1, floor, growing)
-    okr, r, rv = _neighbour(pix, mask, y + 1, x + 1, floor, growing)
-    if _sharp(over, own_var, okl, left - lowl, lv, okr, r - lowr, rv, ratio, m2, growing):
-        return True
-    okl, left, lv = _neighbour(pix, mask, y + 1, x - 1, floor, growing)
-    okr, r, rv = _neighbour(pix, mask, y - 1, x + 1, floor, growing)
-    return _sharp(over, own_var, okl, left - lowl, lv, okr, r - lowr, rv, ratio, m2, growing)
-
-
-@njit(nogil=True, cache=True)
-def _stands_out(pix, mask, y, x, floor, threshold):  # type: ignore[no-untyped-def]
-    ny, nx = pix.shape
-    x0, x1 = max(x - 5, 0), min(x + 6, nx)
-    use = np.zeros(11, np.bool_)
-    here = np.float32(0.0)
-    nref = 0
-    for xx in range(x0, x1):
-        if xx != x and mask[y, xx] == 0:
-            use[xx - x0] = True
-            here += pix[y, xx]
-            nref += 1
-    a, b = np.float32(0.0), np.float32(0.0)
-    n = 0
-    for k in range(-8, 8):
-        yy = y + 2 * k + 1
-        if yy < 0 or yy >= ny or mask[yy, x] != 0:
-            continue
-        row = np.float32(0.0)
-        ok = True
-        for xx in range(x0, x1):
-            if use[xx - x0]:
-                row += pix[yy, xx]
-                ok &= mask[yy, xx] == 0
-        if ok:
-            a += pix[yy, x]
-            b += row
-            n += 1
-    if n < 3 or nref < 3:
-        return False
-    a /= n
-    b /= n
-    k = np.float32(3.0) * np.sqrt(nref * floor)
-    b = max(b, np.float32(0.0)) + k
-    ratio = (max(here, np.float32(0.0)) + k) / b
-    light = a * ratio
-    over = pix[y, x] - light
-    var = max(light, np.float32(0.0)) + floor
-    var += ratio * ratio * (max(a, np.float32(0.0)) + floor) / n
-    var += (a / b) ** 2 * (max(here, np.float32(0.0)) + nref * floor)
-    var += (np.float32(0.1) * max(light - a, np.float32(0.0))) ** 2
-    return over > 0 and over * over > threshold * threshold * var
-
-
-@njit(nogil=True, cache=True)
-def _sharp(own, own_var, ok1, p1, v1, ok2, p2, v2, ratio, m2, growing):  # type: ignore[no-untyped-def]
-    if ok1 and ok2:
-        b = np.float32(0.5) * (p1 + p2)
-        bv = np.float32(0.25) * (v1 + v2)
-    elif growing and ok1:
-        b, bv = p1, v1
-    elif growing and ok2:
-        b, bv = p2, v2
+    if HALF <= y < ny - HALF:
+        a, b, c, d = pix[y - 4, x], pix[y - 3, x], pix[y - 2, x], pix[y - 1, x]
+        e, f, g, h = pix[y + 1, x], pix[y + 2, x], pix[y + 3, x], pix[y + 4, x]
     else:
-        return growing
-    t = ratio * own - b
-    return t > 0 and t * t > m2 * (ratio * ratio * own_var + bv)
+        a, b = pix[mirrored(y - 4, ny), x], pix[mirrored(y - 3, ny), x]
+        c, d = pix[mirrored(y - 2, ny), x], pix[mirrored(y - 1, ny), x]
+        e, f = pix[mirrored(y + 1, ny), x], pix[mirrored(y + 2, ny), x]
+        g, h = pix[mirrored(y + 3, ny), x], pix[mirrored(y + 4, ny), x]
+    return level_of_neighbours(a, b, c, d, e, f, g, h), min(min(min(a, b), min(c, d)), min(min(e, f), min(g, h)))
 
 
 @njit(nogil=True, cache=True)
-def _flag(pix, mask, sections, variances, ratio_x, ratio_y, seed, grow, sharp, margin, grow_margin, todo):  # type: ignore[no-untyped-def]
+def _too_sharp(pix, mask, floor, y, x, dy, dx, below, below_1, below_2, ratio, margin):  # type: ignore[no-untyped-def]
+    """Are the neighbours at (-dy, -dx) and (dy, dx) too faint? Levels `below...` are taken off the pixels first."""
+    if (mask[y - dy, x - dx] | mask[y + dy, x + dx]) & ~_HARMLESS != 0:
+        return False
+    own, one, two = pix[y, x], pix[y - dy, x - dx], pix[y + dy, x + dx]
+    zero = np.float32(0.0)
+    lack = ratio * (own - below) - np.float32(0.5) * (one - below_1 + two - below_2)
+    var = np.float32(0.25) * (max(one, zero) + max(two, zero) + 2 * floor)
+    var += ratio * ratio * (max(own, zero) + floor)
+    return lack > 0 and lack * lack > margin * margin * var
+
+
+@njit(nogil=True, cache=True)
+def _in_sharp_run(pix, mask, floor, y, x, dy, dx, below, ratios, margin):  # type: ignore[no-untyped-def]
+    """Is the pixel in a run of up to 3 pixels along (dy, dx) whose two ends fall off too steeply?"""
     ny, nx = pix.shape
-    floor = np.zeros(nx, np.float32)
-    found = np.zeros(nx, np.bool_)
-    ratio = sharp * ratio_x.max()
-    seed2 = seed * seed
-    ncand = 0
-    nhit = 0
+    zero = np.float32(0.0)
+    for width in range(1, WIDEST + 1):
+        ratio = ratios[width - 1]
+        for shift in range(width):
+            y0, x0 = y - (shift + 1) * dy, x - (shift + 1) * dx
+            y1, x1 = y0 + (width + 1) * dy, x0 + (width + 1) * dx
+            if y0 < 0 or x0 < 0 or y1 >= ny or x1 >= nx or (mask[y0, x0] | mask[y1, x1]) & ~_HARMLESS != 0:
+                continue
+            inside, var = zero, zero
+            for k in range(1, width + 1):
+                value = pix[y0 + k * dy, x0 + k * dx]
+                inside += value - below
+                var += max(value, zero) + floor
+            if width * (pix[y, x] - below) < _SHARE * inside:  # the others of the run make it sharp, not this pixel
+                continue
+            ends = pix[y0, x0] + pix[y1, x1] - 2 * below
+            lack = ratio * inside - ends
+            var = ratio * ratio * var + max(pix[y0, x0], zero) + max(pix[y1, x1], zero) + 2 * floor
+            if lack > 0 and lack * lack > margin * margin * var:
+                return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _is_hit(pix, mask, floor, y, x, ratios_x, ratios_y, seed, margin):  # type: ignore[no-untyped-def]
+    """Is the candidate, which is no pixel of the border, sharper than light can be?"""
+    own, zero, half = pix[y, x], np.float32(0.0), np.float32(0.5)
+    if _in_sharp_run(pix, mask, floor, y, x, 0, 1, zero, ratios_x, margin):  # e.g. a track along the column
+        return True
+    level, low = _column(pix, y, x)
+    over = own - level
+    if over <= 0 or over * over <= seed * seed * (max(level, zero) + floor):
+        return False
+    if _in_sharp_run(pix, mask, floor, y, x, 1, 0, low, ratios_y, margin):
+        return True
+    level_1, low_1 = _column(pix, y, x - 1)
+    level_2, low_2 = _column(pix, y, x + 1)
+    ratio_x, ratio = half * ratios_x[0], half * ratios_x[0] * half * ratios_y[0]
+    return (
+        _too_sharp(pix, mask, floor, y, x, 0, 1, level, level_1, level_2, ratio_x, margin)
+        or _too_sharp(pix, mask, floor, y, x, 1, 1, low, low_1, low_2, ratio, margin)
+        or _too_sharp(pix, mask, floor, y, x, 1, -1, low, low_2, low_1, ratio, margin)
+    )
+
+
+@njit(nogil=True, cache=True)
+def _excess(pix, mask, floor, y, x):  # type: ignore[no-untyped-def]
+    """Charge that light does not explain, its error^2, and whether there was enough to tell.
+
+    Light = mean of the column x brightness of this row against the others, both from unflagged pixels nearby. The
+    brightness tends to 1 where the columns are too dark to tell.
+    """
+    ny, nx = pix.shape
+    zero = np.float32(0.0)
+    first, last = max(x - _REACH, 0), min(x + _REACH + 1, nx)
+    used = np.zeros(2 * _REACH + 1, np.bool_)
+    here, nused = np.float32(0.0), 0
+    for i in range(first, last):
+        if i != x and mask[y, i] == 0:
+            used[i - first] = True
+            here += pix[y, i]
+            nused += 1
+    column, row, n = np.float32(0.0), np.float32(0.0), 0
+    if nused >= 3:
+        for k in range(-_SAMPLES, _SAMPLES):
+            j = y + _STRIDE * k + 1
+            if j < 0 or j >= ny or mask[j, x] != 0:
+                continue
+            total, good = np.float32(0.0), True
+            for i in range(first, last):
+                if used[i - first]:
+                    total += pix[j, i]
+                    good &= mask[j, i] == 0
+            if good:
+                column += pix[j, x]
+                row += total
+                n += 1
+    if n < 3:
+        return zero, floor, False
+    column /= n
+    dim = np.float32(3.0) * np.sqrt(nused * floor)
+    row = max(row / n, zero) + dim
+    brightness = (max(here, zero) + dim) / row
+    light = column * brightness
+    tilt = _TILT * max(light - column, zero)
+    var = max(light, zero) + floor + tilt * tilt
+    var += brightness * brightness * (max(column, zero) + floor) / n
+    var += column * column / (row * row) * (max(here, zero) + nused * floor)
+    return pix[y, x] - light, var, True
+
+
+@njit(nogil=True, cache=True)
+def _floor_at(sections, variances, y, x):  # type: ignore[no-untyped-def]
+    for k in range(len(sections)):
+        if sections[k, 2] <= y < sections[k, 3] and sections[k, 0] <= x < sections[k, 1]:
+            return variances[k]
+    return np.float32(0.0)
+
+
+@njit(nogil=True, cache=True)
+def _seeds(pix, mask, sections, variances, ratio_x, ratio_y, seed, margin, hits):  # type: ignore[no-untyped-def]
+    ny, nx = pix.shape
+    floor, found = np.empty(nx, np.float32), np.zeros(nx, np.bool_)
+    loosest = np.float32(0.5) * ratio_x[:, :, 0].max()
+    n = 0
     for y in range(1, ny - 1):
+        floor[:] = np.float32(0.0)
         for k in range(len(sections)):
             if sections[k, 2] <= y < sections[k, 3]:
                 floor[sections[k, 0] : sections[k, 1]] = variances[k]
@@ -243,50 +255,58 @@ def _flag(pix, mask, sections, variances, ratio_x, ratio_y, seed, grow, sharp, m
             pix[mirrored(y - 4, ny)],
             pix[mirrored(y - 3, ny)],
             pix[mirrored(y - 2, ny)],
-            pix[mirrored(y - 1, ny)],
+            pix[y - 1],
             pix[y],
-            pix[mirrored(y + 1, ny)],
+            pix[y + 1],
             pix[mirrored(y + 2, ny)],
             pix[mirrored(y + 3, ny)],
             pix[mirrored(y + 4, ny)],
             mask[y],
             floor,
-            seed2,
-            ratio,
+            seed,
+            loosest,
             found,
         )
-        for x in range(nx):
-            if found[x]:
-                ncand += 1
-                cy, cx = y // CELL, x // CELL
-                if _is_hit(
-                    pix, mask, y, x, floor[x], sharp * ratio_x[cy, cx], sharp * ratio_y[cy, cx], seed, margin, False
-                ):
-                    todo[nhit] = y * nx + x
-                    nhit += 1
-    for k in range(nhit):
-        mask[todo[k] // nx, todo[k] % nx] |= _COSMIC
-    n = nhit
-    k = 0
-    while k < n:
-        y, x = todo[k] // nx, todo[k] % nx
-        k += 1
-        for yy in range(max(y - 1, 0), min(y + 2, ny)):
-            for xx in range(max(x - 1, 0), min(x + 2, nx)):
-                if mask[yy, xx] & ~_MAY_BE_COSMIC != 0 or n >= len(todo):
-                    continue
-                fl = np.float32(0.0)
-                for j in range(len(sections)):
-                    if sections[j, 2] <= yy < sections[j, 3] and sections[j, 0] <= xx < sections[j, 1]:
-                        fl = variances[j]
-                cy, cx = yy // CELL, xx // CELL
-                if _stands_out(pix, mask, yy, xx, fl, grow) and (
-                    grow_margin < 0
-                    or _is_hit(
-                        pix, mask, yy, xx, fl, sharp * ratio_x[cy, cx], sharp * ratio_y[cy, cx], grow, grow_margin, True
-                    )
-                ):
-                    mask[yy, xx] |= _COSMIC
-                    todo[n] = yy * nx + xx
+        for x in range(1, nx - 1):
+            if found[x] and n < len(hits):
+                rx, ry = ratio_x[y // CELL, x // CELL], ratio_y[y // CELL, x // CELL]
+                if _is_hit(pix, mask, floor[x], y, x, rx, ry, seed, margin):
+                    hits[n] = y * nx + x
                     n += 1
     return n
+
+
+@njit(nogil=True, cache=True)
+def _flag(pix, mask, sections, variances, ratio_x, ratio_y, seed, margin, grow, spill, hits):  # type: ignore[no-untyped-def]
+    ny, nx = pix.shape
+    n = _seeds(pix, mask, sections, variances, ratio_x, ratio_y, seed, margin, hits)
+    for k in range(n):
+        mask[hits[k] // nx, hits[k] % nx] |= _COSMIC
+    spilled = 0
+    k = 0
+    while k < n:
+        y, x = hits[k] // nx, hits[k] % nx
+        k += 1
+        floor = _floor_at(sections, variances, y, x)
+        charge, _, known = _excess(pix, mask, floor, y, x)
+        if not known:
+            beside = np.float32(0.5) * (pix[y, max(x - 1, 0)] + pix[y, min(x + 1, nx - 1)])
+            charge = pix[y, x] - min(beside, _column(pix, y, x)[0])
+        for j in range(max(y - 1, 0), min(y + 2, ny)):
+            for i in range(max(x - 1, 0), min(x + 2, nx)):
+                floor = _floor_at(sections, variances, j, i)
+                if mask[j, i] & ~_HARMLESS != 0 or floor <= 0:
+                    continue
+                over, var, known = np.float32(0.0), floor, False
+                if pix[j, i] > 0 and pix[j, i] * pix[j, i] > grow * grow * floor:  # else nothing can stand out
+                    over, var, known = _excess(pix, mask, floor, j, i)
+                if known and over > 0 and over * over > grow * grow * var and n < len(hits):
+                    mask[j, i] |= _COSMIC
+                    hits[n] = j * nx + i
+                    n += 1
+                elif (j == y or i == x) and charge > 0:
+                    beyond = pix[min(max(2 * j - y, 0), ny - 1), min(max(2 * i - x, 0), nx - 1)]
+                    if (spill * charge) ** 2 > floor + max(beyond, np.float32(0.0)):
+                        mask[j, i] |= _COSMIC
+                        spilled += 1
+    return n + spilled

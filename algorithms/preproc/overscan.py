@@ -198,7 +198,7 @@ def _scatter_about(block, levels, start):  # type: ignore[no-untyped-def]
                 if abs(d) <= reach:
                     row += d * d
                     n += 1
-            total += row
+            total += float(row)
         if n < 5:
             return 1.0 * start, 0
         noise = (total / n) ** 0.5

@@ -11,19 +11,20 @@ from scipy.special import erf
 from qlstream.datamodel.traces import XYTraceSet
 
 CELL = 64  # pixels; spots hardly change over this distance
+WIDEST = 3  # pixels; wider runs tell little: a spot may be as wide
 _NWAVE = 17
 
 
 @dataclass(frozen=True)
 class SharpnessMap:
-    """Smallest ratio of a pixel's neighbours (mean of the two) to the pixel itself that light can have.
+    """How far a run of 1, 2 or 3 pixels can stand out of the two pixels at its ends: ends / run, both summed.
 
-    Any image is a sum of spots of light. The ratio of each spot is smallest where it sits on the centre of a pixel;
-    hence no sum of spots falls below it, be it a line, a blend or a continuum.
+    Any image is a sum of spots of light. The ratio of a spot is smallest where it is centred on the run; hence no sum
+    of spots falls below it, be it a line, a blend or a continuum.
 
     Attributes
     ----------
-    x, y : (ny / CELL, nx / CELL) float32, along rows and along columns
+    x, y : (ny / CELL, nx / CELL, WIDEST) float32, for runs along rows and along columns of 1, 2, ... pixels
     """
 
     x: NDArray[np.float32]
@@ -31,10 +32,10 @@ class SharpnessMap:
 
 
 def smallest_ratio(sigma: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Neighbour-to-centre ratio of a Gaussian of width `sigma` [pixel], integrated over pixels, on a pixel's centre."""
-    edge = 1.0 / (np.sqrt(8.0) * np.asarray(sigma))  # half a pixel
-    center = erf(edge)
-    return ((erf(3.0 * edge) - center) / (2.0 * center)).astype(np.float32)
+    """(..., WIDEST) ends / run of a Gaussian spot of width `sigma` [pixel], integrated over pixels."""
+    edge = 0.5 * np.arange(1, WIDEST + 1) / (np.sqrt(2.0) * np.asarray(sigma)[..., None])  # half the run
+    beyond = edge + 1.0 / (np.sqrt(2.0) * np.asarray(sigma)[..., None])
+    return ((erf(beyond) - erf(edge)) / erf(edge)).astype(np.float32)
 
 
 def sharpness_of_arm(shape: tuple[int, int], xsigma: float, ysigma: float) -> SharpnessMap:

@@ -45,10 +45,10 @@ class Preproc(PipelineAlg[RawCamera, Image]):
         bad_readnoise: float = Field(15.0, gt=0, description="read noise that is BADREADNOISE [electron]")
         cosmics: bool = Field(True, description="look for cosmic rays")
         cosmics_nsig: float = Field(4.5, ge=3, le=20, description="excess of a cosmic ray's core [sigma]")
-        cosmics_grow: float = Field(2.0, ge=1, le=20, description="excess of its fringe [sigma]")
         cosmics_sharp: float = Field(
-            0.8, gt=0, le=1, description="a core is this much sharper than the optics can make a spot"
+            0.88, gt=0, le=1, description="neighbours of a core are fainter than optics allow by this factor"
         )
+        cosmics_grow: float = Field(2.5, ge=1, le=20, description="excess of a cosmic ray's fringe [sigma]")
 
     def run(self, data: RawCamera, context: Context) -> Image:
         """Raises MissingCalibration if no gain is known, or if a required calibration is missing."""
@@ -69,10 +69,10 @@ class Preproc(PipelineAlg[RawCamera, Image]):
         calibrate_pixels(data.pix, amps, calibration, pix, ivar, mask)
         if self.params.cosmics:
             p = self.params
-            limits = CosmicLimits(seed=p.cosmics_nsig, grow=p.cosmics_grow, sharp=p.cosmics_sharp)
+            limits = CosmicLimits(seed=p.cosmics_nsig, sharp=p.cosmics_sharp, grow=p.cosmics_grow)
             floors = [(a.amp.ccdsec, a.variance) for a in amps]
-            todo = context.buffers.get("preproc.cosmics", (pix.size // 8,), np.int32)
-            meta["NCOSMIC"] = flag_cosmics(pix, mask, floors, _sharpness(shape, context), limits, todo)
+            hits = context.buffers.get("preproc.hits", (pix.size // 8,), np.int32)
+            meta["NCOSMIC"] = flag_cosmics(pix, mask, floors, _sharpness(shape, context), limits, hits)
         return Image(pix, ivar, mask, data.camera, tuple(readouts), meta)
 
     def _calibration(self, raw: RawCamera, context: Context, meta: dict[str, Any]) -> PixelCalibration:
