@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from speclite import filters
 
@@ -13,6 +14,8 @@ from qlstream.datamodel.qframe import CALIBRATED, QFrame
 from qlstream.pipeline.algorithm import MonitoringAlg
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult
+
+Array = NDArray[np.float64]
 
 _AB_FLUX_DENSITY = 0.10885  # 3631 Jy times c [erg/s/cm2/A * A^2]: f_AB(wave) = this / wave^2
 _FLUX_UNIT = 1e-17
@@ -62,21 +65,43 @@ class Integrate_Spec(MonitoringAlg[QFrame]):
         ).graded(context.ranges, context.where)
 
 
-def synthetic_magnitudes(qframe: QFrame, filter_curve: str) -> NDArray[np.float64]:
+def synthetic_magnitudes(qframe: QFrame, filter_curve: str) -> Array:
     """(nspec,) AB magnitudes over the covered part of the filter; NaN where the mean flux is not positive.
 
     Rows without information are left out of both integrals.
     """
     wave, response = _filter(filter_curve)
-    transmission = np.interp(qframe.wave.ravel(), wave, response, left=0.0, right=0.0).reshape(qframe.wave.shape)
-    weight = np.where(qframe.ivar > 0, transmission * qframe.wave * qframe.dwave, 0.0)
-    signal = (weight * qframe.flux).sum(axis=1) * _FLUX_UNIT
-    reference = (weight * _AB_FLUX_DENSITY / qframe.wave**2).sum(axis=1)
+    signal, reference = _integrate(qframe.wave, qframe.flux, qframe.ivar, wave, response)
+    signal *= _FLUX_UNIT
+    reference *= _AB_FLUX_DENSITY
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((signal > 0) & (reference > 0), -2.5 * np.log10(signal / reference), np.nan)
 
 
+@njit(nogil=True, cache=True)
+def _integrate(
+    wave: Array, flux: NDArray[np.float32], ivar: NDArray[np.float32], curve_wave: Array, response: Array
+) -> tuple[Array, Array]:
+    """Photon-weighted integrals over the good rows: of the flux, and of 1 / wave^2."""
+    nspec, ny = flux.shape
+    signal, reference = np.zeros(nspec), np.zeros(nspec)
+    for i in range(nspec):
+        k = 0
+        for j in range(ny):
+            w = wave[i, j]
+            if ivar[i, j] <= 0 or w <= curve_wave[0] or w >= curve_wave[-1]:
+                continue
+            while curve_wave[k + 1] < w:
+                k += 1
+            share = (w - curve_wave[k]) / (curve_wave[k + 1] - curve_wave[k])
+            through = response[k] + share * (response[k + 1] - response[k])
+            width = 0.5 * (wave[i, min(j + 1, ny - 1)] - wave[i, max(j - 1, 0)]) * (2.0 if j in (0, ny - 1) else 1.0)
+            signal[i] += through * w * width * flux[i, j]
+            reference[i] += through * width / w
+    return signal, reference
+
+
 @cache
-def _filter(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _filter(name: str) -> tuple[Array, Array]:
     curve = filters.load_filter(name)
     return np.asarray(curve.wavelength, dtype=float), np.asarray(curve.response, dtype=float)

@@ -21,9 +21,9 @@ _UNUSABLE = int(EXTRACT_MASK)  # a high read noise alone does not take a pixel o
 class Count_Pixels(MonitoringAlg[Image]):
     """Fractions of the pixels of each amplifier.
 
-    LITFRAC_AMP: above `cutpix` times the read noise, among unmasked pixels; SATFRAC_AMP: saturated; MASKFRAC_AMP: with a
-    bit that takes it out of the extraction; COSMICS_RATE: starts of cosmic-ray tracks per minute (a flagged pixel without a flagged neighbour to the
-    left, above or diagonally above counts as one; spec quicklook-qa §1.4 and §4).
+    LITFRAC_AMP: above `cutpix` times the read noise, among usable pixels; SATFRAC_AMP: saturated; MASKFRAC_AMP: with a
+    bit that takes it out of the extraction; COSMICS_RATE: starts of cosmic-ray tracks per minute (a flagged pixel
+    without a flagged neighbour to the left, above or diagonally above counts as one; spec quicklook-qa §1.4 and §4).
     """
 
     title = "lit pixels"

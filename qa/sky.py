@@ -23,16 +23,14 @@ class Sky_Continuum(MonitoringAlg[QFrame]):
         if qframe.fibermap is None:
             raise ValueError("no fibermap, so the sky fibers are unknown")
         sky = qframe.fibermap.is_sky & qframe.fibermap.is_usable("sky", context.camera[:1])
-        density = np.where(qframe.ivar > 0, qframe.flux / qframe.dwave, np.nan)
         level = np.full(qframe.nspec, np.nan)
         for fiber in np.flatnonzero(sky):
-            values = []
-            for low, high in context.arm.sky_windows:
-                inside = (qframe.wave[fiber] > low) & (qframe.wave[fiber] < high) & np.isfinite(density[fiber])
-                if inside.any():
-                    values.append(np.median(density[fiber, inside]))
-            if values:
-                level[fiber] = np.mean(values)
+            wave, good = qframe.wave[fiber], qframe.ivar[fiber] > 0
+            density = qframe.flux[fiber] / np.gradient(wave)
+            windows = [good & (wave > low) & (wave < high) for low, high in context.arm.sky_windows]
+            medians = [np.median(density[inside]) for inside in windows if inside.any()]
+            if medians:
+                level[fiber] = np.mean(medians)
         found = level[np.isfinite(level)]
         cont = float(found.mean()) if found.size else float("nan")
         rate = cont / context.exptime if context.exptime > 0 else float("nan")

@@ -6,9 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from qlstream.configs import config_path
 from qlstream.engine.camera import CameraRequest, Reduced, Superseded, reduce_camera
@@ -17,7 +15,7 @@ from qlstream.logging import exposure_log, start_logging
 from qlstream.pipeline.context import Buffers
 from qlstream.pipeline.plan import Plan, load_plans
 from qlstream.pipeline.ranges import Ranges
-from qlstream.pipeline.resources import peak_memory_mb
+from qlstream.pipeline.resources import peak_memory
 from qlstream.settings import Settings
 from qlstream.store.database import Store, StoreAway
 from qlstream.store.jobs import Job, StaleAttempt, set_worker
@@ -108,7 +106,7 @@ def reduce_job(job: Job) -> Finished:
         for kind, path in write_previews(store.redux, job, reduced.outcome.outputs).items():
             record.product(kind, path)
 
-    _reset_peak_memory()
+    peak_memory.reset()
     cpu = time.process_time()
     state, reason = "done", ""
     try:
@@ -125,16 +123,10 @@ def reduce_job(job: Job) -> Finished:
             raise DiskFull(str(error)) from None
         state, reason = "failed", str(error) or type(error).__name__
         exposure_log(job.expid, job.camera).exception("failed")
-    return Finished(state, reason, time.process_time() - cpu, peak_memory_mb())
+    return Finished(state, reason, time.process_time() - cpu, peak_memory.look())
 
 
 def disk_is_full(settings: Settings) -> bool:
     """Whether the production folder's disk has less than `engine.low_water_mb` left."""
     assert settings.redux is not None
     return shutil.disk_usage(settings.redux).free < settings.engine.low_water_mb * 2**20
-
-
-def _reset_peak_memory() -> None:
-    """Let the kernel count the peak anew, so that a camera is not blamed for the one before."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")

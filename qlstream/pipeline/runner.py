@@ -12,7 +12,7 @@ from qlstream.datamodel.image import RawCamera
 from qlstream.pipeline.algorithm import MonitoringAlg, PipelineAlg
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.plan import Plan
-from qlstream.pipeline.resources import peak_memory_mb
+from qlstream.pipeline.resources import peak_memory
 from qlstream.pipeline.result import Check, QAResult, QASeverity
 
 
@@ -151,4 +151,4 @@ def _checked(check: MonitoringAlg[Any], data: Any, context: Context) -> QAResult
 def _timed(work: Callable[[], Any]) -> tuple[Any, Cost]:
     wall, cpu = time.perf_counter(), time.process_time()
     value = work()
-    return value, Cost(time.perf_counter() - wall, time.process_time() - cpu, peak_memory_mb())
+    return value, Cost(time.perf_counter() - wall, time.process_time() - cpu, peak_memory.look())
