@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -26,5 +27,4 @@ def show(path: Path | None) -> None:
         style = "" if row.source.endswith("default.yaml") or row.source == "default" else "bold cyan"
         source = Path(row.source).name if "/" in row.source else row.source
         table.add_row(row.key, f"[{style}]{value}[/]" if style else value, source, row.bounds, row.description)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,112 @@
+"""`qlstream status`: a night as a table, exposures by cameras, worst news below it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qlstream.cli.options import Night, redux_options
+from qlstream.io.camword import decode_camword
+from qlstream.pipeline.result import QASeverity
+from qlstream.settings import load_settings
+from qlstream.store import query
+from qlstream.store.database import Store
+
+# shape, letter, style: color is never alone
+_VERDICTS = {
+    QASeverity.NORMAL: ("●", "N", "green"),
+    QASeverity.UNKNOWN: ("◆", "U", "cyan"),
+    QASeverity.WARNING: ("▲", "W", "yellow"),
+    QASeverity.ALARM: ("■", "A", "bold red"),
+}
+_STATES = {
+    "ready": ("○", "Q", "dim"),
+    "running": ("◌", "R", "blue"),
+    "failed": ("✕", "F", "bold red"),
+    "missing": ("✕", "M", "magenta"),
+    "none": (" ", " ", ""),
+}
+_LEGEND = "●N normal  ▲W warning  ■A alarm  ◆U unknown  ✕F failed  ✕M missing  ◌R running  ○Q queued"
+
+
+@click.command()
+@redux_options
+@click.argument("night", type=Night(), required=False)
+@click.option("--alerts", type=int, default=10, show_default=True, metavar="N", help="list the N worst values")
+def status(redux: Path | None, store: str | None, config: Path | None, night: int | None, alerts: int) -> None:
+    """Print NIGHT (YYYYMMDD; default the newest) as a table of exposures and cameras."""
+    settings = load_settings(config, {"redux": redux, "store": store})
+    settings.require("redux")
+    assert settings.redux is not None
+    if settings.store is None and not (settings.redux / "qlstream.db").exists():
+        raise click.ClickException(f"no night is stored in {settings.redux}: it has no qlstream.db; check --redux")
+    with Store.open(settings.store, settings.redux) as opened:
+        nights = [row["night"] for row in query.nights(opened)]
+        night = night or next(iter(nights), None)
+        if night not in nights:
+            there = ", ".join(map(str, nights)) or "no night yet"
+            raise click.ClickException(f"nothing of {night or 'any night'} in {opened.name}; it holds {there}")
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        console.print(_night_table(opened, night))
+        console.print(_LEGEND, style="dim", highlight=False)
+        _print_reasons(console, opened, night)
+        _print_alerts(console, opened, night, alerts)
+
+
+def _night_table(store: Store, night: int) -> Table:
+    exposures = query.exposures_of(store, night)
+    jobs = {(row["expid"], row["camera"]): row for row in query.jobs_of(store, night)}
+    missing = {row["expid"]: decode_camword(row["missing"]) if row["missing"] else () for row in exposures}
+    cameras = sorted({camera for _, camera in jobs} | {camera for some in missing.values() for camera in some})
+    cameras.sort(key=lambda camera: (camera[1:], camera[0]))
+    table = Table(title=f"night {night}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("expid", justify="right")
+    for column in ("flavor", "program"):
+        table.add_column(column)
+    table.add_column("exptime", justify="right")
+    table.add_column("state")
+    for camera in cameras:
+        table.add_column(camera, justify="center", min_width=2)
+    for row in exposures:
+        exptime = "" if row["exptime"] is None else f"{row['exptime']:.0f} s"
+        cells = [_cell(jobs.get((row["expid"], camera)), camera in missing[row["expid"]]) for camera in cameras]
+        plain = (str(row["expid"]), row["flavor"] or "?", row["program"] or "", exptime, row["state"])
+        table.add_row(*plain, *cells)
+    return table
+
+
+def _cell(job: dict[str, Any] | None, is_missing: bool) -> Text:
+    if job is None:
+        shape, letter, style = _STATES["missing" if is_missing else "none"]
+    elif job["state"] == "done":
+        shape, letter, style = _VERDICTS[QASeverity(job["severity"] or 0)]
+    else:
+        shape, letter, style = _STATES.get(job["state"], _STATES["none"])
+    return Text(f"{shape}{letter}", style=style)
+
+
+def _print_reasons(console: Console, store: Store, night: int) -> None:
+    for row in query.exposures_of(store, night):
+        if row["state"] in ("waiting", "incomplete", "failed"):
+            console.print(f"{row['expid']}: {row['state']}: {row['reason']}", style="magenta", highlight=False)
+    for row in query.jobs_of(store, night):
+        if row["state"] == "failed":
+            text = f"{row['expid']} {row['camera']}: failed: {row['reason']}"
+            console.print(text, style="bold red", highlight=False)
+
+
+def _print_alerts(console: Console, store: Store, night: int, count: int) -> None:
+    found = query.checks_worse_than(store, night, QASeverity.UNKNOWN)
+    for check in found[:count]:
+        shape, letter, style = _VERDICTS[QASeverity(check["severity"])]
+        console.print(
+            f"{shape}{letter} {check['expid']} {check['camera']}: {check['why']}", style=style, highlight=False
+        )
+    if len(found) > count:
+        console.print(f"... and {len(found) - count} more (--alerts N lists N)", style="dim", highlight=False)
