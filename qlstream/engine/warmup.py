@@ -53,6 +53,8 @@ def warm_up(settings: Settings) -> float:
     if is_warm(modules):
         return 0.0
     began = time.monotonic()
+    cameras = logging.getLogger("qlstream.camera")
+    cameras.addFilter(_is_error)  # what is unusual about simulated exposures interests nobody
     with tempfile.TemporaryDirectory(prefix="qlstream-warmup-") as name:
         folder = Path(name)
         files = simulate_night(load_instrument("mini"), 20260101, folder, (CAMERA,), kinds=KINDS)
@@ -62,8 +64,13 @@ def warm_up(settings: Settings) -> float:
                 reduce_camera(request, plans, ranges, _Nobody(), Buffers(), take=_show)
             except Exception as error:
                 log.warning("warm-up: the plan for %s exposures fails on a simulated one: %s", kind, error)
+    cameras.removeFilter(_is_error)
     mark_warm(modules)
     return time.monotonic() - began
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _show(reduced: Reduced) -> None:
