@@ -77,6 +77,12 @@ class SkySpectrum:
         _predict_variance(wave, ysigma, self.knots, nodes, self.variance_reference, *self.range, out)
         return out
 
+    def leverage(self, wave: Array, ysigma: NDArray[np.float32], weight: Array) -> Array:
+        """(nsky, ny) variance of the model at the samples of its own fit, times their weights: 0 to 1, exact."""
+        out = np.zeros(wave.shape)
+        _leverage(wave, ysigma, weight, self.knots, self.table, self.variance_reference, self.covariance, out)
+        return out
+
 
 def fit_sky(
     wave: Array, ysigma: NDArray[np.float32], counts: Array, weight: Array, knots: Knots, variance_reference: float
@@ -150,6 +156,32 @@ def _gather(wave, ysigma, counts, weight, knots, table, reference, normal, rhs):
                         normal[k + a, b - a] += part * row[b]
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _quadratic(covariance, k, row):  # type: ignore[no-untyped-def]
+    """Variance of the sum of ten coefficients from k on with the factors `row`."""
+    total = 0.0
+    for a in range(_WIDTH):
+        part = 0.5 * row[a] * covariance[k + a, 0]
+        for b in range(a + 1, _WIDTH):
+            part += row[b] * covariance[k + a, b - a]
+        total += 2.0 * row[a] * part
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _leverage(wave, ysigma, weight, knots, table, reference, covariance, out):  # type: ignore[no-untyped-def]
+    row = np.empty(_WIDTH)
+    per_step2 = 1.0 / knots.step**2
+    for f in range(wave.shape[0]):
+        x = wave[f]
+        for j in range(x.size):
+            if weight[f, j] > 0:
+                dwave = _bin_width(x, j)
+                k, t = locate(x[j], knots)
+                _design_row(t, table, _broadening(ysigma[f, j], dwave, reference, per_step2), row)
+                out[f, j] = weight[f, j] * dwave * dwave * _quadratic(covariance, k - REACH, row)
+
+
 @njit(nogil=True, cache=True)
 def _variance_nodes(covariance, table):  # type: ignore[no-untyped-def]
     """Variance of the density, tabulated at _PHASES places per knot step and _BROADENINGS line spreads."""
@@ -161,13 +193,7 @@ def _variance_nodes(covariance, table):  # type: ignore[no-untyped-def]
         for phase in range(_PHASES):
             _design_row(phase / _PHASES, table, u, row)
             for k in range(n - _WIDTH + 1):
-                total = 0.0
-                for a in range(_WIDTH):
-                    part = 0.5 * row[a] * covariance[k + a, 0]
-                    for b in range(a + 1, _WIDTH):
-                        part += row[b] * covariance[k + a, b - a]
-                    total += 2.0 * row[a] * part
-                out[(k + REACH) * _PHASES + phase, level] = total
+                out[(k + REACH) * _PHASES + phase, level] = _quadratic(covariance, k, row)
     return out
 
 

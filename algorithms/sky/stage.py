@@ -28,8 +28,11 @@ class SkySub_QP(PipelineAlg[QFrame, QFrame]):
         knot_step: float = Field(0.65, gt=0.3, le=2, description="distance of the knots of the sky spectrum [pixel]")
         niter: int = Field(2, ge=2, le=20, description="rounds of fit and rejection")
         nsig: float = Field(5.0, gt=0, description="reject samples and fibers that deviate by more [sigma]")
-        tolerance: float = Field(0.02, ge=0, lt=1, description="never reject samples within this fraction of the sky")
+        tolerance: float = Field(0.01, ge=0, lt=1, description="never reject samples within this fraction of the sky")
         fiber_tolerance: float = Field(0.05, ge=0, description="never reject fibers within this fraction of the sky")
+        line_level: float = Field(
+            3.0, gt=1, description="each fiber corrects its lines above this many continua of sky"
+        )
         min_fibers: int = Field(3, ge=1, description="fewer sky fibers make no sky")
 
     def run(self, qframe: QFrame, context: Context) -> QFrame:
@@ -47,7 +50,7 @@ class SkySub_QP(PipelineAlg[QFrame, QFrame]):
             raise MissingCalibration(f"no sky model for {context.camera}: {error}") from None
         if fitted.rejected.size:
             context.log.warning("sky fibers with other light: FIBER %s", qframe.fibers[fitted.rejected].tolist())
-        out = subtract_sky(qframe, fitted)
+        out = subtract_sky(qframe, fitted, p.line_level, p.nsig)
         bad = ~fibermap.is_usable("sky", context.camera[:1])
         out.ivar[bad] = 0.0
         out.mask[bad] |= np.uint32(SpecMask.BADFIBER)

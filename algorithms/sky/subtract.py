@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from algorithms.sky.deviations import correct_lines
 from algorithms.sky.model import MARGIN, SkySpectrum, fit_sky
 from algorithms.sky.robust import excess_of_fibers, expected_variance, median_by_wavelength
 from qlstream.datamodel.masks import SpecMask
@@ -34,14 +35,14 @@ class FittedSky:
     spectrum : the common sky
     fibers : (nused,) indices of the fibers that made it
     rejected : (nrejected,) indices of sky fibers that hold other light
-    used : (nused, ny) bool, samples that made it
+    leverage : (nused, ny) float64, by how much of its noise each sample moved the model; 0 if it was not used
     outliers : (nused, ny) bool, samples that deviate so much that they are no sky
     """
 
     spectrum: SkySpectrum
     fibers: NDArray[np.int64]
     rejected: NDArray[np.int64]
-    used: NDArray[np.bool_]
+    leverage: Array
     outliers: NDArray[np.bool_]
 
 
@@ -99,15 +100,17 @@ def fit_sky_fibers(
 
     knots = Knots.over(float(wave[good].min()), float(wave[good].max()), knot_step * row, margin=MARGIN)
     reference = float(np.quantile(((ysigma**2 + 1 / 12) * dwave**2)[good], 0.01))
-    spectrum = fit_sky(wave, ysigma, counts, np.where(good, 1.0 / variance, 0.0), knots, reference)
-    outliers = ~good
+    outliers, weight = ~good, np.where(good, 1.0 / variance, 0.0)
+    spectrum = fit_sky(wave, ysigma, counts, weight, knots, reference)
     for _ in range(niter - 1):
         model = spectrum.counts(wave, ysigma).astype(float)
         expected = expected_variance(variance, model, _HALF_WINDOW)
         outliers = np.abs(counts - model) > nsig * np.sqrt(expected + (tolerance * model) ** 2)
         good = np.isfinite(variance) & np.isfinite(model) & ~outliers
-        spectrum = fit_sky(wave, ysigma, counts, np.where(good, 1.0 / expected, 0.0), knots, reference)
-    return FittedSky(spectrum, candidates[keep], candidates[~keep], good, outliers & np.isfinite(variance))
+        weight = np.where(good, 1.0 / expected, 0.0)
+        spectrum = fit_sky(wave, ysigma, counts, weight, knots, reference)
+    leverage = spectrum.leverage(wave, ysigma, weight)
+    return FittedSky(spectrum, candidates[keep], candidates[~keep], leverage, outliers & np.isfinite(variance))
 
 
 def line_spread(qframe: QFrame) -> NDArray[np.float32]:
@@ -115,16 +118,26 @@ def line_spread(qframe: QFrame) -> NDArray[np.float32]:
     return np.zeros(qframe.flux.shape, np.float32) if qframe.ysigma is None else qframe.ysigma
 
 
-def subtract_sky(qframe: QFrame, fitted: FittedSky) -> QFrame:
+def subtract_sky(qframe: QFrame, fitted: FittedSky, line_level: float, nsig: float) -> QFrame:
     """`qframe` less the sky of every fiber, with the model's variance in its ivar.
 
-    In a sample that made the model, model and noise are correlated: what remains has the variance of the sample *less*
-    that of the model; in all others their sum. Where there is no model, the flux stays, ivar is 0 and the mask says
-    BADSKY. Samples of sky fibers that the fit rejected get ivar 0 and COSMIC: for them alone the truth is known.
+    In a sample that made the model, model and noise are correlated: what remains has the variance of the sample times
+    one minus its leverage; in all others, the sum of both. Where there is no model, the flux stays, ivar is 0 and the
+    mask says BADSKY. Samples of sky fibers that the fit rejected get ivar 0 and COSMIC: for them alone the truth is
+    known.
+
+    Parameters
+    ----------
+    line_level, nsig : which rows correct the model of their own fiber, see `correct_lines`
     """
     ysigma = line_spread(qframe)
     sky, variance = fitted.spectrum.counts(qframe.wave, ysigma), fitted.spectrum.variance(qframe.wave, ysigma)
-    variance[fitted.fibers] *= np.where(fitted.used, -1.0, 1.0).astype(np.float32)
+    used = fitted.leverage > 0
+    given = qframe.ivar[fitted.fibers]
+    variance[fitted.fibers] = np.where(used, -fitted.leverage / np.where(used, given, 1.0), variance[fitted.fibers])
+    correct_lines(
+        qframe.wave, qframe.flux, qframe.ivar, sky, variance, fitted.spectrum, fitted.fibers, line_level, nsig
+    )
     flux, ivar, mask = np.empty_like(qframe.flux), np.empty_like(qframe.ivar), np.empty_like(qframe.mask)
     _subtract(qframe.flux, qframe.ivar, qframe.mask, sky, variance, flux, ivar, mask)
     row, at = np.nonzero(fitted.outliers)
