@@ -159,13 +159,17 @@ def _fibermap(
 
 def _write(request: CameraRequest, reduced: Reduced, is_current: Callable[[], bool]) -> None:
     context = reduced.context
-    names = {"night": context.night, "expid": context.expid, "camera": context.camera}
+
+    def path_of(kind: str) -> Path:
+        prod = str(request.redux)
+        return Path(str(findfile(kind, context.night, context.expid, context.camera, specprod_dir=prod)))
+
     for kind, data in reduced.outcome.products.items():
-        path = Path(findfile(kind, **names, specprod_dir=str(request.redux)))
+        path = path_of(kind)
         _require_current(is_current)
         write_product(kind, data, path)
         reduced.written[kind] = path
-    path = Path(findfile("ql_mergedQA_file", **names, specprod_dir=str(request.redux)))
+    path = path_of("ql_mergedQA_file")
     _require_current(is_current)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
