@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 _AB_FLUX_DENSITY = 0.10885  # 3631 Jy times c [erg/s/cm2/A * A^2]: f_AB(wave) = this / wave^2
 _FLUX_UNIT = 1e-17
+_POINT_SOURCES = ("STAR", "MWS", "QSO")
 
 
 class Integrate_Spec(MonitoringAlg[QFrame]):
@@ -26,7 +27,8 @@ class Integrate_Spec(MonitoringAlg[QFrame]):
 
     SPEC_MAGS: -2.5 log10 of the photon-weighted mean flux over the part of the band that the arm covers, against that
     of an AB source over the same part; DELTAMAG: spectrum less imaging; DELTAMAG_TGT: median per target class;
-    DELTAMAG_MEDIAN: over all targets; NFIBNOTGT: targets without positive flux (spec quicklook-qa §1.13, whose zero
+    DELTAMAG_MEDIAN: over the point sources (stars and quasars), since the calibration is that of a point source and a
+    galaxy is larger than a fiber; NFIBNOTGT: targets without positive flux (spec quicklook-qa §1.13, whose zero
     point lacked the filter's integral).
     """
 
@@ -44,13 +46,15 @@ class Integrate_Spec(MonitoringAlg[QFrame]):
         usable = qframe.fibermap.is_usable("flux", context.camera[:1])
         delta = np.where(usable, spec_mags - imaging, np.nan)
         per_class: dict[str, float | None] = {}
-        targets = np.zeros(qframe.nspec, dtype=bool)
+        targets, points = np.zeros(qframe.nspec, dtype=bool), np.zeros(qframe.nspec, dtype=bool)
         for name in CLASSES:
             members = qframe.fibermap.is_class(name) & usable
             targets |= members
+            if name in _POINT_SOURCES:
+                points |= members
             found = delta[members & np.isfinite(delta)]
             per_class[name] = None if not members.any() else float(np.median(found)) if found.size else float("nan")
-        found = delta[targets & np.isfinite(delta)]
+        found = delta[points & np.isfinite(delta)]
         metrics = {
             "DELTAMAG_MEDIAN": float(np.median(found)) if found.size else float("nan"),
             "NFIBNOTGT": float((targets & ~np.isfinite(spec_mags)).sum()),
@@ -61,7 +65,7 @@ class Integrate_Spec(MonitoringAlg[QFrame]):
             per_class={"DELTAMAG_TGT": per_class},
             per_fiber={"SPEC_MAGS": spec_mags, "DELTAMAG": delta},
             units=dict.fromkeys(("DELTAMAG_MEDIAN", "DELTAMAG_TGT", "SPEC_MAGS", "DELTAMAG"), "mag"),
-            summary=f"spectra less imaging: {metrics['DELTAMAG_MEDIAN']:+.2f} mag in {context.arm.band.lower()}",
+            summary=f"spectra of point sources less imaging: {metrics['DELTAMAG_MEDIAN']:+.2f} mag in {context.arm.band.lower()}",
         ).graded(context.ranges, context.where)
 
 

@@ -22,7 +22,7 @@ def test_a_flat_ab_spectrum_has_its_magnitude_whatever_part_of_the_band_is_cover
     result = Integrate_Spec().run(qframe, make_context())
 
     np.testing.assert_allclose(result.per_fiber["SPEC_MAGS"], magnitude, atol=1e-3)
-    assert result.metrics["DELTAMAG_MEDIAN"] == pytest.approx(0.3, abs=1e-3)
+    assert result.metrics["DELTAMAG_MEDIAN"] == pytest.approx(0.3, abs=1e-3)  # of the stars
     assert result.per_class["DELTAMAG_TGT"]["ELG"] == pytest.approx(0.3, abs=1e-3)
     assert result.per_class["DELTAMAG_TGT"]["LRG"] is None
 
