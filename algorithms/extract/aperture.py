@@ -90,7 +90,7 @@ def sum_apertures(
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _sum(pix, ivar, mask, x, xsig, inside, half_width, reach, min_fraction, profile_error, flux, out_ivar, out_mask):
     ny, nx = pix.shape
-    work = np.empty((6, MAX_WINDOW))
+    work = np.empty((7, MAX_WINDOW))
     var = np.empty(nx, np.float32)
     one, zero, bad = np.float32(1.0), np.float32(0.0), np.uint16(_BAD)
     for j in range(ny):
@@ -223,7 +223,8 @@ def _local_profile(
 ):
     """Profile around row j with unit sum over the aperture, and the squared error of each pixel of it."""
     nx = pix.shape[1]
-    level, noise = work[4], work[5]
+    level, noise, row_noise = work[4], work[5], work[6]
+    one, zero, bad = np.float32(1.0), np.float32(0.0), np.uint16(_BAD)
     root = 1.0 / (math.sqrt(2.0) * sigma)
     below = math.erf((first - 0.5 - x[j]) * root)
     norm = 0.0
@@ -238,18 +239,20 @@ def _local_profile(
         for r in range(max(j - reach, row_first), min(j + reach + 1, row_end)):
             if r == j:
                 continue
-            usable = True
-            for i in range(first, first + n):
-                if ivar[r, i] <= 0 or (mask[r, i] & _BAD) != 0:
-                    usable = False
-                    break
-            if not usable:
+            seen = np.uint16(0)
+            variance = np.float32(0.0)
+            for c in range(n):
+                v = one / max(ivar[r, first + c], zero)  # infinite where nothing is known
+                row_noise[c] = v
+                variance += v
+                seen |= mask[r, first + c]
+            if (seen & bad) != 0 or not variance < np.inf:
                 continue
             moved = (x[j] - x[r]) / (sigma * sigma)  # bends the row's profile to the trace center of row j
             for c in range(n):
                 p = pix[r, first + c] * (1.0 + moved * (first + c - x[j]))
                 level[c] += p
-                noise[c] += 1.0 / ivar[r, first + c]
+                noise[c] += row_noise[c]
                 summed += fraction[c] * p
     total = 0.0
     for c in range(n):

@@ -48,9 +48,11 @@ class Extract_QP(PipelineAlg[Image, QFrame]):
         half_width = self._half_width(context)
         rows = np.arange(image.ny, dtype=float)
         wave = traces.wave_vs_y(rows)
+        x = traces.x_vs_y(rows, out=context.buffers.get("extract.x", wave.shape, np.float64))
+        ysigma = None if traces.ysigcoef is None else traces.ysig_vs_y(rows, out=np.empty(wave.shape, np.float32))
         flux, ivar, mask = sum_apertures(
             image.pix, image.ivar, image.mask,
-            traces.x_vs_y(rows), _widths(traces, image.ny), _inside(traces, image.ny),
+            x, _widths(traces, image.ny), _inside(traces, image.ny),
             half_width, self.params.reach, self.params.min_fraction, self.params.profile_error,
         )  # fmt: skip
         return QFrame(
@@ -59,7 +61,7 @@ class Extract_QP(PipelineAlg[Image, QFrame]):
             ivar,
             mask,
             fibers=context.instrument.fibers(context.camera),
-            ysigma=None if traces.ysigcoef is None else traces.ysig_vs_y(rows).astype(np.float32),
+            ysigma=ysigma,
             fibermap=context.fibermap,
             bunit=ELECTRON,
             meta=image.meta | self._cards(traces, half_width, context.camera),

@@ -18,7 +18,7 @@ from qlstream.datamodel.traces import XYTraceSet
 Array = NDArray[np.float64]
 
 NPAR = 6  # line, its derivative, constant, slope, neighbours on the left and on the right
-SEARCH_FIBERS, SEARCH_LINES = 16, 25  # enough for the search of a common offset
+SEARCH_FIBERS, SEARCH_LINES = 12, 16  # enough for the search of a common offset
 MAX_ROWS = 128  # of a window; sizes the work arrays
 THROUGHPUT_ERROR = 0.3  # how much a line of a fiber may deviate from line strength times throughput
 _BAD = int(EXTRACT_MASK)
@@ -164,15 +164,17 @@ def _fit_lines(
             for k in range(left[g], right[g]):
                 part = 0 if first[g] <= k < last[g] else (4 if k < first[g] else 5)
                 inverse = 1.0 / (ysig[f, k] * ysig[f, k])
-                peak = strength[k] / math.sqrt(2.0 * math.pi) / ysig[f, k]
                 begin = max(0, math.ceil(y[f, k] - 5.0 * sigma) - low)
                 end = min(n, math.floor(y[f, k] + 5.0 * sigma) - low + 1)
+                d = low + begin - y[f, k]
+                light = strength[k] / math.sqrt(2.0 * math.pi) / ysig[f, k] * math.exp(-0.5 * d * d * inverse)
+                ratio, bend = math.exp(-(d + 0.5) * inverse), math.exp(-inverse)  # of one row's light to the last's
                 for t in range(begin, end):
-                    d = low + t - y[f, k]
-                    light = peak * math.exp(-0.5 * d * d * inverse)
                     design[part, t] += light
                     if part == 0:
-                        design[1, t] += d * inverse * light
+                        design[1, t] += (low + t - y[f, k]) * inverse * light
+                    light *= ratio
+                    ratio *= bend
             for t in range(n):
                 design[2, t] = 1.0
                 design[3, t] = t / half - 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from qlstream.numeric import cubic, legendre
 
 Array = NDArray[np.float64]
+Filled = NDArray[Any]  # the floating type of the array that is filled
 
 NODES = 513  # samples of a trace from which its inverse is interpolated: 8 rows apart on a 4k CCD
 
@@ -101,26 +103,30 @@ class XYTraceSet:
         ValueError : y(wave) of some fiber does not increase
         """
         wave, ynodes, slope = self._nodes()
-        return cubic.interpolate(np.asarray(y, dtype=float), ynodes, np.broadcast_to(wave, ynodes.shape), 1.0 / slope)
+        values = np.broadcast_to(wave, ynodes.shape)
+        return np.asarray(cubic.interpolate(np.asarray(y, dtype=float), ynodes, values, 1.0 / slope))
 
-    def x_vs_y(self, y: ArrayLike) -> Array:
-        """x of every fiber [pixel], (nspec, n), at rows `y` (n,) or (nspec, n); beyond the domain as `wave_vs_y`."""
-        return self._vs_y(self.xcoef, y)
+    def x_vs_y(self, y: ArrayLike, out: Filled | None = None) -> Filled:
+        """x of every fiber [pixel], (nspec, n), at rows `y` (n,) or (nspec, n), in `out` if given.
 
-    def xsig_vs_y(self, y: ArrayLike) -> Array:
+        Beyond the domain it is extrapolated as by `wave_vs_y`.
+        """
+        return self._vs_y(self.xcoef, y, out)
+
+    def xsig_vs_y(self, y: ArrayLike) -> Filled:
         """Cross-dispersion Gaussian sigma [pixel], (nspec, n), at rows `y`; raises as `xsig_vs_wave`."""
         return self._vs_y(self._width(self.xsigcoef, "XSIG"), y)
 
-    def ysig_vs_y(self, y: ArrayLike) -> Array:
+    def ysig_vs_y(self, y: ArrayLike, out: Filled | None = None) -> Filled:
         """Dispersion-direction Gaussian sigma [pixel], (nspec, n), at rows `y`; raises as `ysig_vs_wave`."""
-        return self._vs_y(self._width(self.ysigcoef, "YSIG"), y)
+        return self._vs_y(self._width(self.ysigcoef, "YSIG"), y, out)
 
-    def _vs_y(self, coef: Array, y: ArrayLike) -> Array:
+    def _vs_y(self, coef: Array, y: ArrayLike, out: Filled | None = None) -> Filled:
         wave, ynodes, slope = self._nodes()
         u = self._u(wave)
         values = legendre.evaluate(coef, u)
         slopes = legendre.evaluate(legendre.derivative(coef), u) * (2.0 / (self.wavemax - self.wavemin)) / slope
-        return cubic.interpolate(np.asarray(y, dtype=float), ynodes, values, slopes)
+        return cubic.interpolate(np.asarray(y, dtype=float), ynodes, values, slopes, out)
 
     def _nodes(self) -> tuple[Array, Array, Array]:
         """Wavelengths (m,) that sample the domain finely, with y and dy/dwave (nspec, m) there."""

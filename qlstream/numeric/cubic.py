@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def interpolate(at: Array, nodes: Array, values: Array, slopes: Array) -> Array:
+def interpolate(at: Array, nodes: Array, values: Array, slopes: Array, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Cubic Hermite interpolation of every row; linear with the slope of the end node beyond the nodes.
 
     With the exact slopes the error falls with the fourth power of the node spacing, so a few hundred nodes of a
@@ -20,10 +22,11 @@ def interpolate(at: Array, nodes: Array, values: Array, slopes: Array) -> Array:
     at : (n,) shared by all rows, or (nspec, n); any order, increasing is fastest
     nodes : (nspec, m) increasing, m >= 2
     values, slopes : (nspec, m) function and d(function)/d(node coordinate)
+    out : (nspec, n) floating, to be filled and returned; a fresh float64 array if not given
 
     Returns
     -------
-    (nspec, n) float64
+    (nspec, n) of the type of `out`
 
     Raises
     ------
@@ -35,14 +38,16 @@ def interpolate(at: Array, nodes: Array, values: Array, slopes: Array) -> Array:
             "must be of one shape (nspec, m) with m >= 2"
         )
     at = np.broadcast_to(np.asarray(at, dtype=float), (nodes.shape[0], np.shape(at)[-1]))
-    return _interpolate(at, nodes, values, slopes)
+    if out is None:
+        out = np.empty(at.shape)
+    _interpolate(at, nodes, values, slopes, out)
+    return out
 
 
 @numba.njit(nogil=True, cache=True)
-def _interpolate(at: Array, nodes: Array, values: Array, slopes: Array) -> Array:
+def _interpolate(at: Array, nodes: Array, values: Array, slopes: Array, out: NDArray[Any]) -> None:
     nspec, n = at.shape
     last = nodes.shape[1] - 2
-    out = np.empty((nspec, n))
     for f in range(nspec):
         k = 0
         loaded = -1
@@ -67,4 +72,3 @@ def _interpolate(at: Array, nodes: Array, values: Array, slopes: Array) -> Array
                     loaded = k
                 d = t - nodes[f, k]
                 out[f, i] = c0 + d * (c1 + d * (c2 + d * c3))
-    return out
