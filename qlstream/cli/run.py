@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def run(once: bool, **options: Any) -> None:
 @service_options
 def replay(night: int, speed: float, once: bool, **options: Any) -> None:
     """Stream the stored NIGHT (YYYYMMDD) through the pipeline as if it arrived now."""
-    settings = settings_of(**options, **{"ingest.only_nights": (night,)})
+    settings = settings_of(**options, more={"ingest.only_nights": (night,)})
     _serve(settings, lambda given, store: Replay(given, store, night, speed), once)
 
 
@@ -46,7 +46,7 @@ def settings_of(
     workers: int | None,
     instrument: str | None,
     log_level: str | None,
-    **more: Any,
+    more: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings of a command with `service_options`; `more` are further ones by dotted key."""
     flags = {
@@ -60,7 +60,7 @@ def settings_of(
         "engine.workers": workers,
         "logging.level": log_level,
     }
-    settings = load_settings(config, flags | more)
+    settings = load_settings(config, {**flags, **(more or {})})
     settings.require("raw", "redux")
     return settings
 

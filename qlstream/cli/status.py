@@ -39,7 +39,10 @@ _LEGEND = "●N normal  ▲W warning  ■A alarm  ◆U unknown  ✕F failed  ✕
 @redux_options
 @click.argument("night", type=Night(), required=False)
 @click.option("--alerts", type=int, default=10, show_default=True, metavar="N", help="list the N worst values")
-def status(redux: Path | None, store: str | None, config: Path | None, night: int | None, alerts: int) -> None:
+@click.option("--costs", type=int, metavar="EXPID", help="print what each stage of an exposure took instead")
+def status(
+    redux: Path | None, store: str | None, config: Path | None, night: int | None, alerts: int, costs: int | None
+) -> None:
     """Print NIGHT (YYYYMMDD; default the newest) as a table of exposures and cameras."""
     settings = load_settings(config, {"redux": redux, "store": store})
     settings.require("redux")
@@ -47,12 +50,16 @@ def status(redux: Path | None, store: str | None, config: Path | None, night: in
     if settings.store is None and not (settings.redux / "qlstream.db").exists():
         raise click.ClickException(f"no night is stored in {settings.redux}: it has no qlstream.db; check --redux")
     with Store.open(settings.store, settings.redux) as opened:
-        nights = [row["night"] for row in query.nights(opened)]
-        night = night or next(iter(nights), None)
-        if night not in nights:
+        nights: list[int] = [row["night"] for row in query.nights(opened)]
+        if night is None and nights:
+            night = nights[0]
+        if night is None or night not in nights:
             there = ", ".join(map(str, nights)) or "no night yet"
             raise click.ClickException(f"nothing of {night or 'any night'} in {opened.name}; it holds {there}")
         console = Console(width=None if sys.stdout.isatty() else 200)
+        if costs is not None:
+            console.print(_cost_table(opened, night, costs))
+            return
         console.print(_night_table(opened, night))
         console.print(_LEGEND, style="dim", highlight=False)
         _print_reasons(console, opened, night)
@@ -79,6 +86,33 @@ def _night_table(store: Store, night: int) -> Table:
         plain = (str(row["expid"]), row["flavor"] or "?", row["program"] or "", exptime, row["state"])
         table.add_row(*plain, *cells)
     return table
+
+
+def _cost_table(store: Store, night: int, expid: int) -> Table:
+    """Wall time, CPU time and peak memory of each stage; what the whole camera took stands below its stages."""
+    rows = query.stage_costs(store, night, expid)
+    if not rows:
+        raise click.ClickException(f"nothing of exposure {expid} of {night} was processed")
+    whole = {row["camera"]: row for row in query.jobs_of(store, night, expid)}
+    table = Table(title=f"exposure {expid} of {night}", title_justify="left", box=None, header_style="bold")
+    for column in ("camera", "stage"):
+        table.add_column(column)
+    for column in (r"wall \[s]", r"CPU \[s]", r"peak \[MB]"):
+        table.add_column(column, justify="right")
+    for camera in dict.fromkeys(row["camera"] for row in rows):
+        for row in rows:
+            if row["camera"] == camera:
+                numbers = (row["wall_s"], row["cpu_s"], row["peak_mb"])
+                table.add_row(camera, row["stage"], *_numbers(*numbers) if row["state"] == "done" else [row["state"]])
+        job = whole[camera]
+        wall = None if job["ended_utc"] is None else job["ended_utc"] - job["started_utc"]
+        table.add_row(camera, "in all", *_numbers(wall, job["cpu_s"], job["peak_mb"]), style="bold", end_section=True)
+    return table
+
+
+def _numbers(wall_s: float | None, cpu_s: float | None, peak_mb: float | None) -> list[str]:
+    given = ((wall_s, ".3f"), (cpu_s, ".3f"), (peak_mb, ".0f"))
+    return ["" if value is None else format(value, form) for value, form in given]
 
 
 def _cell(job: dict[str, Any] | None, is_missing: bool) -> Text:

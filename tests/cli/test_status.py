@@ -54,3 +54,24 @@ def test_status_of_a_night_that_is_not_there_names_those_that_are(tmp_path):
     assert result.exit_code == 1
     assert "nothing of 20260116" in result.output
     assert "it holds 20260115" in result.output
+
+
+def test_costs_of_an_exposure_are_printed_stage_by_stage(tmp_path):
+    store_night(tmp_path)
+    with Store.open(None, tmp_path) as store:
+        assert jobs.reopen(store, "test", NIGHT, 9, "b0") == 1
+        job = jobs.claim_next(store, "test", Policy())
+        assert job is not None
+        record = JobRecord(store, job, "test")
+        record.stage_started("Preproc")
+        record.stage_done("Preproc", Cost(1.25, 0.75, 512.0))
+        record.stage_skipped("Flexure", "no PSF")
+        jobs.close(store, "test", job.id, job.attempt, "done", "", 2.5, 600.0)
+
+    result = CliRunner().invoke(cli, ["status", "--redux", str(tmp_path), "--costs", "9"])
+
+    rows = [line.split() for line in result.output.splitlines() if " b0 " in line]
+    assert rows[0] == ["b0", "Preproc", "1.250", "0.750", "512"]
+    assert rows[1] == ["b0", "Flexure", "skipped"]
+    assert rows[2][:3] == ["b0", "in", "all"]
+    assert rows[2][-2:] == ["2.500", "600"]
