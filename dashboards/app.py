@@ -41,8 +41,8 @@ async def main(settings: Settings) -> None:
     """
     settings.require("redux")
     assert settings.redux is not None
-    for chatty in ("bokeh", "tornado.access"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # tabs that come and go are no news
+    logging.getLogger("bokeh").setLevel(logging.ERROR)  # tabs that come and go are no news
+    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     pages = settings.dashboard
     feed = Feed(settings.redux, settings.store)
     server = build_server(feed, pages.host, pages.port, pages.origins, pages.max_sessions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,33 @@ _ENTRIES: dict[str, Entry] = {
         "A steep rise is a light leak or noise.",
         _CCD,
     ),
-    "XWSIGMA_X": Entry(
+    "XSIGMA": Entry(
         "spot width across",
-        "Median sigma of spots across the dispersion.",
+        "Median sigma of the spots across the dispersion.",
         "If it grows in every camera of an arm, check focus and temperature.",
         _OPTICS,
     ),
-    "XWSIGMA_W": Entry(
+    "WSIGMA": Entry(
         "spot width along wavelength",
-        "Median sigma of spots along the dispersion: the resolution.",
+        "Median sigma of the spots along the dispersion: the resolution.",
         "If it grows, check focus and temperature of the spectrograph.",
         _OPTICS,
     ),
+    "XSIGMA_RATIO": Entry(
+        "spot width across / calibration",
+        "Median sigma of the spots across the dispersion, over that of the calibration; 1 is as sharp as then.",
+        "Well above 1 in every camera of an arm: out of focus. Check focus and temperature.",
+        _OPTICS,
+    ),
+    "WSIGMA_RATIO": Entry(
+        "spot width along / calibration",
+        "Median sigma of the spots along the dispersion, over that of the calibration; 1 is as sharp as then.",
+        "Well above 1: out of focus. Check focus and temperature of the spectrograph.",
+        _OPTICS,
+    ),
+    "NPOINTS": Entry("measured spots", "Spots that the widths stand on.", "", _OPTICS),
+    "NPOINTSX": Entry("points across", "Measurements that the shift across stands on.", "", _OPTICS),
+    "NPOINTSY": Entry("points in wavelength", "Measurements that the shift in wavelength stands on.", "", _OPTICS),
     "XYSHIFTS_X": Entry(
         "spectra moved across",
         "Mean shift of the traces across the CCD, against the calibration.",
@@ -119,7 +134,7 @@ _ENTRIES: dict[str, Entry] = {
         _OPTICS,
     ),
     "XYSHIFTS_Y": Entry(
-        "spectra moved in wavelength",
+        "spectra moved along",
         "Mean shift of the lines along the CCD, against the calibration.",
         "It is corrected; a large one asks for new arcs.",
         _OPTICS,
@@ -127,11 +142,9 @@ _ENTRIES: dict[str, Entry] = {
     "SPREADDX": Entry(
         "uneven shift across", "Largest less smallest shift over the CCD.", "Take new arcs and flats.", _OPTICS
     ),
-    "SPREADDY": Entry(
-        "uneven shift in wavelength", "Largest less smallest shift over the CCD.", "Take new arcs.", _OPTICS
-    ),
+    "SPREADDY": Entry("uneven shift along", "Largest less smallest shift over the CCD.", "Take new arcs.", _OPTICS),
     "RMSDX": Entry("scatter of shifts across", "How well the measured shifts agree with the fit.", "", _OPTICS),
-    "RMSDY": Entry("scatter of shifts in wavelength", "How well the measured shifts agree with the fit.", "", _OPTICS),
+    "RMSDY": Entry("scatter of shifts along", "How well the measured shifts agree with the fit.", "", _OPTICS),
     "NGOODFIB": Entry("fibers with light", "Fibers with a significant signal.", "", _FIBERS),
     "NMISSINGFIB": Entry("dark fibers", "Fibers that ought to have light and have none.", "", _FIBERS),
     "GOODFIB_FRACTION": Entry(
@@ -189,18 +202,26 @@ _ENTRIES: dict[str, Entry] = {
         _SKY,
     ),
     "FIDSNR_TGT": Entry(
-        "signal to noise",
+        "signal to noise by class",
         "S/N per row at the fiducial magnitude, for each class of target.",
         "Low: clouds, seeing, fibers off their targets. Check guiding and the depth of the exposure.",
         _SKY,
     ),
+    "FIDSNR_ERROR": Entry("error of signal to noise", "Standard error of the S/N from the fit.", "", _SKY),
+    "NUM_NEGATIVE_SNR": Entry("targets without signal", "Targets with a median S/N of zero or less.", "", _SKY),
+    "NSKY_FIB": Entry("sky fibers", "Sky fibers that were used.", "", _SKY),
+    "NBAD_PCHI": Entry("bad sky fibers", "Sky fibers whose residuals are improbably large.", "", _SKY),
+    "RESID": Entry("median sky residual", "Median of what the sky subtraction leaves in sky fibers.", "", _SKY),
+    "NFIBNOTGT": Entry("targets without flux", "Targets whose spectrum has no positive flux.", "", _SKY),
     "DELTAMAG_MEDIAN": Entry(
         "flux against imaging",
         "Magnitudes from the spectra less those of the imaging; 0 if all light arrives.",
         "Large in all cameras: clouds. Large in one petal: positioning.",
         _SKY,
     ),
-    "DELTAMAG_TGT": Entry("flux against imaging", "The same for each class of target.", "Clouds or positioning.", _SKY),
+    "DELTAMAG_TGT": Entry(
+        "flux against imaging by class", "The same for each class of target.", "Clouds or positioning.", _SKY
+    ),
 }
 
 _GROUP_OF_RESULT = {
@@ -226,4 +247,7 @@ def explain(metric: str, result: str = "") -> Entry:
     """The help of a result key; for a metric that a site added, its name under the group of its class."""
     if metric in _ENTRIES:
         return _ENTRIES[metric]
+    if metric.removesuffix("_AMP") in _ENTRIES:
+        entry = _ENTRIES[metric.removesuffix("_AMP")]
+        return replace(entry, title=f"{entry.title} by amplifier")
     return Entry(metric, f"A result of {result or metric}.", "", _GROUP_OF_RESULT.get(result, _OTHER))

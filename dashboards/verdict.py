@@ -161,7 +161,7 @@ def _of_findings(exposures: Sequence[Exposure]) -> list[Alert]:
         is_open = clean_since.get((camera, flavor), -1) <= last.expid
         key = (metric, max(f.severity for f in history), history[0].expid, last.expid, is_open, _direction(last))
         groups[key].append(history)
-    alerts: dict[tuple[str, int, bool, str, tuple[str, ...]], list[Alert]] = defaultdict(list)
+    alerts: dict[tuple[str, bool, str, tuple[str, ...]], list[Alert]] = defaultdict(list)
     night = exposures[0].night if exposures else 0
     for (metric, severity, first, last_expid, is_open, side), histories in groups.items():
         newest = [history[-1] for history in histories]
@@ -190,18 +190,19 @@ def _of_findings(exposures: Sequence[Exposure]) -> list[Alert]:
             help=entry.act,
         )
         places_key = tuple(sorted(f"{f.camera}{f.element}" for f in newest))
-        alerts[metric, severity, is_open, side, places_key].append(alert)
+        alerts[metric, is_open, side, places_key].append(alert)
     return [_joined(same) for same in alerts.values()]
 
 
 def _joined(same: list[Alert]) -> Alert:
-    """One alert for the same trouble in exposures of several flavors; the newest tells."""
+    """One alert for the same trouble in exposures of several flavors; the newest tells, the worst counts."""
     newest = max(same, key=lambda a: a.last)
     return Alert(
         **{
             **vars(newest),
             "first": min(a.first for a in same),
             "count": sum(a.count for a in same),
+            "status": max((a.status for a in same), key=lambda s: s.rank),
         }
     )
 

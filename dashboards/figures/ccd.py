@@ -37,9 +37,10 @@ def ccd_figure(
     trace : x, y of the fiber that is looked at [CCD pixel]
     """
     fig = plain_figure(
-        640, None, x_axis_label="column x [pixel]", y_axis_label="row y [pixel]",
-        tools="pan,box_zoom,wheel_zoom,reset,save,crosshair", match_aspect=True,
+        720, None, x_axis_label="column x [pixel]", y_axis_label="row y [pixel]",
+        tools="pan,box_zoom,wheel_zoom,reset,save,crosshair",
     )  # fmt: skip
+    fig.aspect_ratio = 1.08  # CCDs are about square; the color bar takes the rest
     fig.toolbar.autohide = False
     fig.grid.grid_line_color = None
     fig.x_range, fig.y_range = Range1d(0, 1), Range1d(0, 1)

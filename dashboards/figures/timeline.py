@@ -21,7 +21,7 @@ def timeline_figure(source: ColumnDataSource) -> figure:
     source : TIMELINE_COLUMNS; start, end, mid [ms since 1970], exptime [s]
     """
     fig = plain_figure(
-        190,
+        240,
         [("exposure", "@expid @word"), ("what", "@flavor @what"), ("exposed", "@exptime{0.0} s"), ("", "@headline")],
         x_axis_type="datetime",
         y_range=list(reversed(FLAVORS)),

@@ -14,7 +14,7 @@ from bokeh.models import ColumnDataSource
 
 from dashboards.arrays import EMPTY_TABLE, FiberTable, Preview, Spectra, read_fibers, read_preview, read_spectra
 from dashboards.feed import Change, Feed
-from dashboards.figures import SPECTRUM_COLUMNS, amp_boxes, ccd_figure, fiber_figure, paint, spectrum_figure
+from dashboards.figures import SPECTRUM_COLUMNS, amp_boxes, ccd_figure, fiber_figure, paint, show_range, spectrum_figure
 from dashboards.figures.ccd import CUTS, STRETCHES
 from dashboards.pages.exposure import axis_label, neighbours
 from dashboards.pages.page import Page
@@ -29,13 +29,13 @@ from qlstream.store.events import Event
 T = TypeVar("T")
 
 _EVENT_LINES = 60
-_SWITCHES = {"mask": "0", "amps": "1", "gray": "0"}  # and what they are at first
+_SWITCHES = {"mask": "0", "amps": "1", "gray": "0", "sky": "0"}  # and what they are at first
 _IMAGE = ("image", "x", "y", "dw", "dh")
 _BOXES = ("left", "right", "bottom", "top", "x", "y", "name")
 
 
 class CameraPage(Page):
-    """`/camera?night=&expid=&camera=&fiber=&stretch=&cut=&mask=&amps=&gray=&vector=`."""
+    """`/camera?night=&expid=&camera=&fiber=&stretch=&cut=&mask=&amps=&gray=&sky=&vector=`."""
 
     name = "camera"
     title = "Camera · qlstream"
@@ -79,6 +79,11 @@ class CameraPage(Page):
         found = np.flatnonzero(self._spectra.fiber == fiber)
         return int(found[0]) if found.size else 0
 
+    @property
+    def switches(self) -> dict[str, bool]:
+        """What is switched on."""
+        return {key: self.query.get(key, default) == "1" for key, default in _SWITCHES.items()}
+
     async def prepare(self) -> None:
         if self.key is not None:
             await self.feed.hold_night(self.key[0])
@@ -109,7 +114,7 @@ class CameraPage(Page):
         return None if path is None else await asyncio.to_thread(reader, self.feed.redux / path)
 
     def choose(self, choices: Mapping[str, str]) -> bool:
-        known = ("fiber", "stretch", "cut", "mask", "amps", "gray", "vector")
+        known = ("fiber", "stretch", "cut", "vector", *_SWITCHES)
         new = {key: choices[key] for key in known if key in choices}
         if all(self.query.get(key) == value for key, value in new.items()):
             return False
@@ -208,7 +213,8 @@ class CameraPage(Page):
         self.fragments.put(
             "spectrum-controls",
             render("spectrum_controls", fibers=fibers, index=self.index, camera=self.camera,
-                   fiber=fibers[self.index] if fibers else None),
+                   fiber=fibers[self.index] if fibers else None, sky=self.switches["sky"],
+                   has_sky=spectra is not None and spectra.sky is not None),
         )  # fmt: skip
         self._spectrum_figure.visible = spectra is not None
         if spectra is None:
@@ -217,14 +223,17 @@ class CameraPage(Page):
         flux, ivar = spectra.flux[i], spectra.ivar[i]
         with np.errstate(divide="ignore"):
             sigma = np.where(ivar > 0, 1 / np.sqrt(ivar), np.nan).astype(np.float32)
-        empty = np.full_like(flux, np.nan)
+        sky = np.full_like(flux, np.nan) if spectra.sky is None else spectra.sky[i]
         self._spectrum.data = {
             "wave": spectra.wave[i],
             "flux": flux,
             "low": flux - sigma,
             "high": flux + sigma,
-            "sky": empty if spectra.sky is None else spectra.sky[i],
+            "sky": sky,
         }
+        with_sky = self.switches["sky"]
+        self._spectrum_figure.select_one("sky").visible = with_sky
+        show_range(self._spectrum_figure, flux, *([sky] if with_sky else []))
         self._spectrum_figure.yaxis.axis_label = f"flux [{spectra.bunit}]"
 
     def _show_vector(self) -> None:

@@ -161,25 +161,30 @@ class ExposurePage(Page):
         chosen = self.query.get("vector", "")
         chosen = chosen if chosen in vectors else (vectors[0] if vectors else "")
         has_snr = {"MEDIAN_SNR", "MAGNITUDE", "CLASS"} <= table.values.keys()
-        has_width = {"XSIGMA_FIB", "WSIGMA_FIB"} <= table.values.keys()
+        has_width = not {"XSIGMA_FIB", "WSIGMA_FIB"}.isdisjoint(table.values)  # a flat has no lines, so no w
         self.fragments.put(
             "fiber-choice", render("fiber_choice", arms=list(arms), arm=self.arm, vectors=vectors, chosen=chosen)
         )
         for name, shown in (("snr", has_snr), ("width", has_width), ("vector", bool(chosen))):
             self._figures[name].visible = shown
         self.fragments.put("snr-note", render("note", has=has_snr, what="signal to noise", flavor="science"))
-        self.fragments.put("width-note", render("note", has=has_width, what="spot widths", flavor="arc or science"))
+        self.fragments.put(
+            "width-note", render("note", has=has_width, what="spot widths", flavor="arc, flat or science")
+        )
         self.fragments.put("vector-note", render("note", has=bool(vectors), what="values of each fiber", flavor=""))
         if has_snr:
             self._snr.data, self._model.data = _snr_columns(table)
         else:
             self._snr.data = {key: [] for key in self._snr.data}
             self._model.data = {key: [] for key in self._model.data}
-        widths = {"xsigma": "XSIGMA_FIB", "wsigma": "WSIGMA_FIB"}
         if has_width:
+            nothing = np.full(len(table.fiber), np.nan, np.float32)
             self._width.data = {
-                "fiber": table.fiber, "camera": table.camera, **{k: table.values[v] for k, v in widths.items()}
-            }  # fmt: skip
+                "fiber": table.fiber,
+                "camera": table.camera,
+                "xsigma": table.values.get("XSIGMA_FIB", nothing),
+                "wsigma": table.values.get("WSIGMA_FIB", nothing),
+            }
         else:
             self._width.data = {key: [] for key in self._width.data}
         if chosen:

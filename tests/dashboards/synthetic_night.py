@@ -216,9 +216,9 @@ class SyntheticNight:
                 ),
                 QAResult(
                     "Calc_XWSigma",
-                    {"XWSIGMA_X": float(np.median(x)), "XWSIGMA_W": float(np.median(w))},
+                    {"XSIGMA": float(np.median(x)), "WSIGMA": float(np.median(w))},
                     per_fiber={"XSIGMA_FIB": x, "WSIGMA_FIB": w},
-                    units=dict.fromkeys(("XWSIGMA_X", "XWSIGMA_W", "XSIGMA_FIB", "WSIGMA_FIB"), "pixel"),
+                    units=dict.fromkeys(("XSIGMA", "WSIGMA", "XSIGMA_FIB", "WSIGMA_FIB"), "pixel"),
                 ),
             ]
         elif stage == "Extract_QP":

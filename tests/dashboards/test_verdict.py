@@ -89,6 +89,17 @@ def test_an_exposure_is_as_bad_as_its_worst_camera_and_good_only_at_the_end():
     assert exposure(1, state="incomplete", reason="gave up").status is Status.FAILED
 
 
+def test_one_trouble_of_different_severity_in_several_flavors_is_one_alert_as_bad_as_the_worst():
+    night = [
+        exposure(1, camera("r3", finding(1)), flavor="flat"),
+        exposure(2, camera("r3", finding(2, severity=20, measured=4.5)), flavor="science"),
+    ]
+
+    (alert,) = alerts_of(night)
+
+    assert (alert.status, alert.count, alert.last) == (Status.ALARM, 2, 2)
+
+
 def test_a_missing_camera_is_told_as_such():
     gone = Camera("r1", "missing", reason="promised by the header")
 
