@@ -62,6 +62,10 @@ class Change:
 class Follower(Protocol):
     """A page as the feed sees it."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether somebody looks at it."""
+
     def offer(self, change: Change | None) -> None:
         """Take note of a change, without waiting; None is a heartbeat."""
 
@@ -119,8 +123,8 @@ class Feed:
 
     @property
     def followers(self) -> int:
-        """How many pages are open."""
-        return len(self._followers)
+        """How many pages are looked at; tabs that were closed linger for a while and do not count."""
+        return sum(follower.is_connected for follower in self._followers)
 
     def night(self, night: int | None) -> list[Exposure]:
         """Exposures of a held night in the order of their numbers; [] for an unknown one."""

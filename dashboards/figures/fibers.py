@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bokeh.models import CDSView, ColumnDataSource, GroupFilter, Legend, LegendItem, TapTool
+from bokeh.events import Tap
+from bokeh.models import CDSView, ColumnDataSource, CustomJS, GroupFilter, Legend, LegendItem, TapTool
 from bokeh.plotting import figure
 
 from dashboards.figures.style import CATEGORIES, plain_figure, style_legend
@@ -80,13 +81,10 @@ def fiber_figure(source: ColumnDataSource, chosen: ColumnDataSource | None = Non
     fig.select_one(TapTool).renderers = [points]
     if chosen is not None:
         fig.scatter(
-            "fiber",
-            "value",
-            source=chosen,
-            size=14,
-            marker="circle",
-            fill_color=None,
-            line_color="#d55e00",
-            line_width=2.5,
-        )
+            "fiber", "value", source=chosen, size=14, marker="circle",
+            fill_color=None, line_color=CATEGORIES[5], line_width=2.5,
+        )  # fmt: skip
+        nearest = "const fibers = Array.from(source.data.fiber), off = fibers.map(f => Math.abs(f - cb_obj.x));"
+        choose = "choose('fiber', fibers[off.indexOf(Math.min(...off))])"  # of static/live.js: it changes the URL too
+        fig.js_on_event(Tap, CustomJS(args={"source": source}, code=nearest + choose))
     return fig

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 from bokeh.document import Document
-from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
 
 from dashboards.arrays import EMPTY_TABLE, FiberTable, Preview, Spectra, read_fibers, read_preview, read_spectra
@@ -132,7 +131,6 @@ class CameraPage(Page):
         self._ccd = ccd_figure(self._image, self._mask, self._boxes, self._trace)
         self._spectrum_figure = spectrum_figure(self._spectrum)
         self._vector_figure = fiber_figure(self._vector, self._chosen_fiber)
-        self._vector_figure.on_event(Tap, self._tapped)
         for name, fig in (("ccd", self._ccd), ("spectrum", self._spectrum_figure), ("vector", self._vector_figure)):
             fig.name = name
             doc.add_root(fig)
@@ -250,12 +248,3 @@ class CameraPage(Page):
         self._vector_figure.yaxis.axis_label = axis_label(chosen, table.units)
         here = table.fiber == (self._spectra.fiber[self.index] if self._spectra is not None else -1)
         self._chosen_fiber.data = {"fiber": table.fiber[here], "value": values[here]}
-
-    def _tapped(self, event: Tap) -> None:
-        """A click on the figure of all fibers chooses the nearest."""
-        if event.x is None or not len(self._fibers.fiber):
-            return
-        nearest = int(self._fibers.fiber[np.argmin(np.abs(self._fibers.fiber - event.x))])
-        self.query["fiber"] = str(nearest)
-        self._show_spectrum()
-        self._show_vector()

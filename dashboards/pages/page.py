@@ -267,7 +267,7 @@ class PageHandler(Handler):
         request = session_context.request
         arguments = {} if request is None else request.arguments
         query = {k: v[-1].decode("utf-8", "replace")[:_LONGEST_CHOICE] for k, v in arguments.items() if v}
-        full = sum(page.is_connected for page in self._pages.values()) >= self._max_pages
+        full = self._feed.followers >= self._max_pages
         page = FullPage(self._feed, query) if full else self._page(self._feed, query)
         self._pages[session_context.id] = page
         await page.open()

@@ -80,6 +80,19 @@ def test_a_fiber_is_chosen_by_key_and_stands_in_the_url(open_page, night):
     page.wait_for_selector("#spectrum-controls input[type=number][value='6']")
 
 
+def test_a_click_on_the_figure_of_all_fibers_chooses_the_nearest(open_page, night):
+    page = open_page(f"/camera?night={night.night}&expid=1002&camera=r0&fiber=5")
+    page.wait_for_timeout(500)
+    figure = page.locator(".figure").nth(2)
+    figure.scroll_into_view_if_needed()
+    box = figure.bounding_box()
+
+    page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 0.4 * box["height"])
+
+    page.wait_for_function("Number(document.querySelector('#spectrum-controls input[type=number]').value) > 20")
+    assert "fiber=5" not in page.url
+
+
 def test_the_mask_and_the_stretch_are_switched_from_the_page(open_page, night):
     page = open_page(f"/camera?night={night.night}&expid=1002&camera=r0")
     ccd = "Bokeh.documents[0].get_model_by_name('ccd')"

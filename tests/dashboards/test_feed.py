@@ -18,6 +18,8 @@ NIGHT = 20260115
 class Listener:
     """Keeps what the feed offers."""
 
+    is_connected = True
+
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.beats = 0
@@ -86,6 +88,7 @@ async def test_ids_may_skip_and_no_event_is_missed(live_feed, empty_night):
 async def test_a_heartbeat_comes_without_news(live_feed):
     listener = Listener()
     live_feed.follow(listener)
+    assert live_feed.followers == 1
 
     await until(lambda: listener.beats >= 1, 5.0)
 

@@ -7,9 +7,11 @@ import inspect
 import json
 import socket
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bokeh.document import Document
 from bokeh.server.server import Server
 from bokeh.server.tornado import BokehTornado
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
@@ -17,7 +19,8 @@ from tornado.websocket import websocket_connect
 
 from dashboards.app import PAGES, SERVER_OPTIONS, build_server, stop_server
 from dashboards.feed import Feed
-from dashboards.pages import CameraPage, ExposurePage, NightPage
+from dashboards.pages import CameraPage, ExposurePage, NightPage, PageHandler
+from dashboards.pages.page import FullPage
 
 NIGHT = 20260115
 
@@ -59,6 +62,20 @@ async def test_pages_come_from_this_server_alone(server, path):
     assert "https://" not in html
     assert "/assets/live.js" in html
     assert "static/js/bokeh.min.js" in html
+
+
+async def test_more_pages_than_allowed_get_a_page_that_says_so(feed):
+    handler = PageHandler(NightPage, feed, max_pages=0)
+    context = SimpleNamespace(id="one", request=None)
+    await handler.on_session_created(context)
+
+    page = handler._pages["one"]
+
+    assert isinstance(page, FullPage)
+    doc = Document()
+    page.attach(doc)
+    assert "FULL" in page.fragments["hero"]
+    await handler.on_session_destroyed(context)
 
 
 async def test_own_files_are_served_and_nothing_beside_them(server):
