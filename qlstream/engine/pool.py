@@ -102,8 +102,13 @@ class Worker:
     async def _call(self, function: Callable[..., T], args: tuple[Any, ...], timeout: float) -> T:
         assert self._pool is not None
         try:
+            future = self._pool.schedule(function, args=args)
+        except RuntimeError:  # it died just now, while idle
+            await self.stop()
+            raise WorkerLost("worker died before it could begin") from None
+        try:
             async with asyncio.timeout(timeout) as limit:
-                return await asyncio.wrap_future(self._pool.schedule(function, args=args))
+                return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             await asyncio.shield(self.stop())
             raise

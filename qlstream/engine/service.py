@@ -21,7 +21,7 @@ from qlstream.engine.dispatcher import AWAY_S, Dispatcher
 from qlstream.engine.gate import Gate
 from qlstream.engine.isolation import Limits
 from qlstream.engine.pool import NoWorker, Worker, WorkerLost
-from qlstream.engine.worker import DiskFull, Finished, disk_is_full, prepare, reduce_job
+from qlstream.engine.worker import DiskFull, Finished, disk_trouble, prepare, reduce_job
 from qlstream.logging import exposure_log
 from qlstream.settings import Settings
 from qlstream.store import jobs as ledger
@@ -112,7 +112,6 @@ class Service:
             await self._release()
 
     async def _serve(self, once: bool) -> None:
-        await self._recorded(ledger.release_orphans, self.store, SOURCE)
         await self._tell("service.started", version=__version__, host=socket.gethostname(), workers=len(self._workers))
         async with asyncio.TaskGroup() as tasks:
             helpers = [tasks.create_task(self._guard()), tasks.create_task(self._beat())]
@@ -130,7 +129,8 @@ class Service:
         await self._tell("service.stopped")
 
     async def _work(self) -> None:
-        """Let every worker take job after job."""
+        """Take over what an earlier service left, then let every worker take job after job."""
+        await self._recorded(ledger.release_orphans, self.store, SOURCE)
         if self._before is not None:
             await self._before()
         self._state = "running"
@@ -249,9 +249,9 @@ class Service:
         """Close the gate before the disk is full, open it when disk and store are well again; tell both."""
         told = ""
         while True:
-            if disk_is_full(self.settings):
-                low, redux = self.settings.engine.low_water_mb, self.store.redux
-                self.gate.close("disk", f"less than {low} MB are free on the disk of {redux}; make room")
+            trouble = await asyncio.to_thread(disk_trouble, self.settings)
+            if trouble:
+                self.gate.close("disk", trouble)
             else:
                 self.gate.open("disk")
             try:

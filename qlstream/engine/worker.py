@@ -119,14 +119,19 @@ def reduce_job(job: Job) -> Finished:
     except Exception as error:
         if isinstance(error.__cause__, MemoryError):
             raise MemoryError(str(error)) from None
-        if isinstance(error, OSError) and disk_is_full(settings):
-            raise DiskFull(str(error)) from None
+        if isinstance(error, OSError) and (trouble := disk_trouble(settings)):
+            raise DiskFull(trouble) from None
         state, reason = "failed", str(error) or type(error).__name__
         exposure_log(job.expid, job.camera).exception("failed")
     return Finished(state, reason, time.process_time() - cpu, peak_memory.look())
 
 
-def disk_is_full(settings: Settings) -> bool:
-    """Whether the production folder's disk has less than `engine.low_water_mb` left."""
-    assert settings.redux is not None
-    return shutil.disk_usage(settings.redux).free < settings.engine.low_water_mb * 2**20
+def disk_trouble(settings: Settings) -> str:
+    """Why nothing can be written into the production folder; "" if there is room."""
+    redux, low = settings.redux, settings.engine.low_water_mb
+    assert redux is not None
+    try:
+        free = shutil.disk_usage(redux).free
+    except OSError as error:
+        return f"the production folder cannot be reached: {error}"
+    return f"less than {low} MB are free on the disk of {redux}; make room" if free < low * 2**20 else ""

@@ -13,6 +13,7 @@ from qlstream.engine.hub import count
 from qlstream.engine.lock import AlreadyRunning, sole_service
 from qlstream.engine.sweep import sweep_temporary
 from qlstream.engine.warmup import plan_modules
+from qlstream.engine.worker import disk_trouble
 from qlstream.io.atomic import temporary_name
 from qlstream.pipeline.plan import load_plans
 from qlstream.settings import load_settings
@@ -143,6 +144,12 @@ def test_the_modules_of_the_shipped_plans_are_preloaded():
     assert "algorithms.preproc.stage" in modules
     assert "qa.snr" in modules
     assert len(modules) == len(set(modules))
+
+
+def test_a_disk_with_too_little_room_or_no_folder_is_told(tmp_path):
+    assert disk_trouble(pages_settings(tmp_path)) == ""
+    assert "MB are free on the disk of" in disk_trouble(pages_settings(tmp_path, engine__low_water_mb=10**9))
+    assert "cannot be reached" in disk_trouble(pages_settings(tmp_path / "unmounted"))
 
 
 def test_an_empty_store_counts_as_good(tmp_path):
