@@ -65,7 +65,8 @@ class Integrate_Spec(MonitoringAlg[QFrame]):
             per_class={"DELTAMAG_TGT": per_class},
             per_fiber={"SPEC_MAGS": spec_mags, "DELTAMAG": delta},
             units=dict.fromkeys(("DELTAMAG_MEDIAN", "DELTAMAG_TGT", "SPEC_MAGS", "DELTAMAG"), "mag"),
-            summary=f"spectra of point sources less imaging: {metrics['DELTAMAG_MEDIAN']:+.2f} mag in {context.arm.band.lower()}",
+            summary=f"point sources, spectra less imaging: {metrics['DELTAMAG_MEDIAN']:+.2f} mag in "
+            f"{context.arm.band.lower()}",
         ).graded(context.ranges, context.where)
 
 

@@ -125,6 +125,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
+        if value.ndim == 1 and value.dtype.kind == "f":  # the per-fiber arrays: thousands of numbers a camera
+            return [number if math.isfinite(number) else None for number in value.tolist()]
         return plain(value.tolist())
     if isinstance(value, (str, bool)) or value is None:
         return value
