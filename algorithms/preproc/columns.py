@@ -7,9 +7,6 @@ from numba import njit
 
 HALF = 4  # rows on each side
 
-# Spread of the level that follows, in units of a pixel's noise: interquartile mean of 8 Gaussian values.
-LEVEL_NOISE = 0.37
-
 
 @njit(nogil=True, cache=True)
 def _order(a, b):  # type: ignore[no-untyped-def]
