@@ -21,7 +21,8 @@ _UNUSABLE = int(EXTRACT_MASK)  # a high read noise alone does not take a pixel o
 class Count_Pixels(MonitoringAlg[Image]):
     """Fractions of the pixels of each amplifier.
 
-    LITFRAC_AMP: above `cutpix` times the read noise, among usable pixels; SATFRAC_AMP: saturated; MASKFRAC_AMP: with a
+    LITFRAC_AMP: above `cutpix` times the read noise, among usable pixels; LITRATIO_AMP: the same against the camera's
+    median amplifier, which an amplifier without light betrays itself by; SATFRAC_AMP: saturated; MASKFRAC_AMP: with a
     bit that takes it out of the extraction; COSMICS_RATE: starts of cosmic-ray tracks per minute (a flagged pixel
     without a flagged neighbour to the left, above or diagonally above counts as one; spec quicklook-qa §1.4 and §4).
     """
@@ -30,6 +31,7 @@ class Count_Pixels(MonitoringAlg[Image]):
 
     class Params(StageParams):
         cutpix: float = Field(5.0, gt=0, alias="CUTPIX", description="threshold in units of the read noise")
+        min_lit: float = Field(0.02, ge=0, lt=1, description="amplifiers are compared if the median one is lit so much")
         readout_s: float = Field(30.0, ge=0, description="half the readout time, in which cosmic rays also hit [s]")
 
     def run(self, image: Image, context: Context) -> QAResult:
@@ -45,15 +47,24 @@ class Count_Pixels(MonitoringAlg[Image]):
             saturated[readout.name] = counts[1] / total
             masked[readout.name] = counts[2] / total
             cosmics[readout.name] = counts[3] / minutes
+        typical = float(np.nanmedian(list(lit.values()))) if np.isfinite(list(lit.values())).any() else 0.0
+        ratio = {name: value / typical for name, value in lit.items()} if typical > self.params.min_lit else {}
         return QAResult(
             self.name,
             per_amp={
                 "LITFRAC_AMP": lit,
+                "LITRATIO_AMP": ratio,
                 "SATFRAC_AMP": saturated,
                 "MASKFRAC_AMP": masked,
                 "COSMICS_RATE": cosmics,
             },
-            units={"LITFRAC_AMP": "", "SATFRAC_AMP": "", "MASKFRAC_AMP": "", "COSMICS_RATE": "1/min"},
+            units={
+                "LITFRAC_AMP": "",
+                "LITRATIO_AMP": "",
+                "SATFRAC_AMP": "",
+                "MASKFRAC_AMP": "",
+                "COSMICS_RATE": "1/min",
+            },
             summary="lit " + ", ".join(f"{amp} {100 * value:.1f}" for amp, value in lit.items()) + " %",
         ).graded(context.ranges, context.where)
 

@@ -21,7 +21,9 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
     With flux x [nanomaggy] a fiber collects a x electrons on a background b, so S/N = x / sqrt(alpha x + beta),
     where alpha = 1/(t a) and beta = b/(t a^2) (spec quicklook-qa §1.11; there as a grid scan over a and b).
     FIDSNR_TGT: the fit of each target class at magnitude `fidmag`; FIDSNR: the fit of all targets together;
-    FIDSNR_ERROR: its standard error; NUM_NEGATIVE_SNR: targets with S/N <= 0, which stay in the fit.
+    FIDSNR_ERROR: its standard error; FIDSNR_1000S: scaled to an exposure of 1000 s, so that one range serves all;
+    NUM_NEGATIVE_SNR: targets with S/N <= 0, which stay in the fit; LOST_FRACTION: fraction of the targets that should
+    be bright enough to see, and show less than `lost` of the S/N of their magnitude.
     """
 
     title = "signal to noise"
@@ -29,6 +31,7 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
     class Params(StageParams):
         fidmag: float = Field(22.0, alias="FIDMAG", description="fiducial magnitude [AB]")
         min_targets: int = Field(4, ge=3, description="a class with fewer fibers is shown, but not fitted")
+        lost: float = Field(0.45, gt=0, lt=1, description="a target with less than this part of its S/N is lost")
         intrinsic: float = Field(0.15, ge=0, description="relative scatter between targets of equal magnitude")
 
     def run(self, qframe: QFrame, context: Context) -> QAResult:
@@ -57,15 +60,21 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
             per_class[name] = float(snr_model(fit, fiducial))
             model[members] = snr_model(fit, flux[members])
         targets = usable & any_class
-        total, total_error = float("nan"), float("nan")
+        total, total_error, lost = float("nan"), float("nan"), np.zeros(0, dtype=bool)
         if targets.sum() >= self.params.min_targets:
             fit = fit_snr(flux[targets], snr[targets], error[targets], self.params.intrinsic)
             total = float(snr_model(fit, fiducial))
+            expected = snr_model(fit, flux)
+            expected = np.where(np.isfinite(model), model, expected)  # a galaxy is compared with galaxies
+            visible = targets & (expected > 4 * error)
+            lost = snr[visible] < self.params.lost * expected[visible]
             scatter = snr[targets] / snr_model(fit, flux[targets]) - 1
             total_error = total * 1.4826 * float(np.median(np.abs(scatter))) / np.sqrt(targets.sum())
         metrics = {
             "FIDSNR": total,
             "FIDSNR_ERROR": total_error,
+            "FIDSNR_1000S": total * np.sqrt(1000.0 / context.exptime) if context.exptime > 0 else float("nan"),
+            "LOST_FRACTION": float(lost.mean()) if lost.size else float("nan"),
             "NUM_NEGATIVE_SNR": float((snr[targets] <= 0).sum()),
         }
         return QAResult(
@@ -75,6 +84,7 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
             per_fiber={"MEDIAN_SNR": snr, "MAGNITUDE": magnitude, "CLASS": class_of, "SNR_MODEL": model},
             units={
                 "FIDSNR": "per row",
+                "FIDSNR_1000S": "per row",
                 "FIDSNR_TGT": "per row",
                 "MEDIAN_SNR": "per row",
                 "MAGNITUDE": f"{context.arm.band.lower()} AB mag",

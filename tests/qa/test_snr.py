@@ -52,3 +52,18 @@ def test_snr_per_class_is_in_fixed_order_and_absent_classes_are_none(make_contex
     assert fitted["ELG"] == pytest.approx(expected, rel=0.03)
     assert result.metrics["FIDSNR"] == pytest.approx(expected, rel=0.03)
     assert result.per_fiber["MEDIAN_SNR"].shape == (40,)
+
+
+def test_targets_that_miss_their_fibers_are_counted(make_context, make_qframe, make_fibermap):
+    rng = np.random.default_rng(3)
+    flux_r = 10 ** (0.4 * (22.5 - rng.uniform(19.5, 22.5, 40)))
+    electrons = 30 * flux_r[:, None] * np.ones((1, 2000))
+    electrons[[3, 8, 20, 30, 31]] *= 0.2
+    variance = electrons + 100
+    measured = electrons + rng.normal(size=electrons.shape) * np.sqrt(variance)
+    fibermap = make_fibermap(["ELG"] * 40, FLUX_R=flux_r)
+
+    result = Calculate_SNR().run(make_qframe(measured, 1 / variance, fibermap=fibermap), make_context())
+
+    assert result.metrics["LOST_FRACTION"] == pytest.approx(5 / 40)
+    assert {c.metric: c.severity.name for c in result.checks}["LOST_FRACTION"] == "WARNING"
