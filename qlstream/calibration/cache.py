@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,33 @@ def load_image(path: Path, cache_dir: Path | None, dtype: DTypeLike, hdu: int | 
         return image
 
 
+def load_arrays(
+    path: Path, cache_dir: Path | None, what: str, read: Callable[[], dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """Small arrays that `read` gets out of a calibration file, kept in the cache under the name `what`.
+
+    So that a compressed file need not be unpacked to find that it holds nothing but its image.
+    """
+    if cache_dir is None:
+        return read()
+    entry = _entry(path, cache_dir, np.void, what).with_suffix(".npz")
+    try:
+        with np.load(entry) as kept:
+            return dict(kept)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        _log.warning("%s: unusable cache entry, made again: %s", entry, error)
+    arrays = read()
+    try:
+        with atomic_path(entry) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        _remove_older(entry)
+    except OSError as error:
+        _log.warning("%s: calibration arrays not cached: %s", cache_dir, error)
+    return arrays
+
+
 def _read(path: Path, dtype: DTypeLike, hdu: int | str) -> NDArray[Any]:
     with FitsFile(path) as fits:
         image = np.ascontiguousarray(fits.image(hdu).astype(dtype, copy=False))
@@ -76,6 +104,6 @@ def _digest(text: str) -> str:
 def _remove_older(entry: Path) -> None:
     """Forget earlier versions of the same image; who has one mapped keeps it."""
     place = entry.name.rsplit("-", 1)[0]
-    for other in entry.parent.glob(f"{place}-*.npy"):
+    for other in entry.parent.glob(f"{place}-*{entry.suffix}"):
         if other != entry and "_tmp" not in other.name:
             other.unlink(missing_ok=True)

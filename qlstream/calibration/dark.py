@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qlstream.calibration.cache import load_image
+from qlstream.calibration.cache import load_arrays, load_image
 from qlstream.io.errors import BadFile
 from qlstream.io.fitsfile import FitsFile
 
@@ -60,14 +61,23 @@ def load_dark(path: Path, cache_dir: Path | None = None) -> Dark:
     FileNotFoundError : no such file
     BadFile : no dark image, or profiles that do not fit it
     """
+    layout = load_arrays(path, cache_dir, "layout", lambda: _layout(path))
+    rate = load_image(path, cache_dir, np.float32, "DARK" if layout["named"] else 0)
+    exptimes, profiles = layout["exptimes"], layout["profiles"]
+    if len(exptimes) and profiles.shape[2] != rate.shape[0]:
+        expected = f"(2, {rate.shape[0]})"
+        raise BadFile(path, f"profile of shape {profiles.shape[1:]}", f"T{exptimes[0]:g}", expected=expected)
+    return Dark(rate, exptimes, profiles)
+
+
+def _layout(path: Path) -> dict[str, NDArray[Any]]:
+    """Whether an HDU is called DARK, and the profiles with their exposure times [second], in order."""
     with FitsFile(path) as fits:
-        hdu: int | str = "DARK" if "DARK" in fits else 0
         times = sorted((float(m[1]), name) for name in fits.names if (m := _PROFILE.match(name.upper())))
-        profiles = [fits.image(name).astype(np.float32) for _, name in times]
-    rate = load_image(path, cache_dir, np.float32, hdu)
-    for (_, name), profile in zip(times, profiles, strict=True):
-        if profile.shape != (2, rate.shape[0]):
-            raise BadFile(path, f"profile of shape {profile.shape}", name, expected=f"(2, {rate.shape[0]})")
-    if not times:
-        return Dark(rate)
-    return Dark(rate, np.array([t for t, _ in times], dtype=np.float32), np.stack(profiles))
+        profiles = {name: fits.image(name).astype(np.float32) for _, name in times}
+        named = "DARK" in fits
+    for name, profile in profiles.items():
+        if profile.ndim != 2 or len(profile) != 2 or profile.shape != profiles[times[0][1]].shape:
+            raise BadFile(path, f"profile of shape {profile.shape}", name, expected="(2, rows of the CCD), all alike")
+    stacked = np.stack([profiles[name] for _, name in times]) if times else np.empty((0, 2, 0), dtype=np.float32)
+    return {"named": np.array(named), "exptimes": np.array([t for t, _ in times], np.float32), "profiles": stacked}
