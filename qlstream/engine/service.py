@@ -32,6 +32,7 @@ from qlstream.store.jobs import Job, Policy, StaleAttempt
 log = logging.getLogger("qlstream.engine")
 
 SOURCE = "engine"
+FIRST_LOOK_S = 60.0  # for the first look at what is there; a store that is away must not stop the start for ever
 GUARD_S = 1.0  # between looks at disk and store
 
 T = TypeVar("T")
@@ -49,6 +50,9 @@ class Intake(Protocol):
 
     async def run(self) -> None:
         """Put exposures into the store until cancelled."""
+
+    async def looked_at_all(self) -> None:
+        """Return once everything that is there now has been looked at, whether it is whole or not."""
 
     async def caught_up(self) -> None:
         """Return once everything that is there now is in the store."""
@@ -133,6 +137,9 @@ class Service:
         await self._recorded(ledger.release_orphans, self.store, SOURCE)
         if self._before is not None:
             await self._before()
+        with suppress(TimeoutError):  # a night that is there already: its calibrations must be known before its science
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self._intake.looked_at_all()
         self._state = "running"
         async with asyncio.TaskGroup() as tasks:
             for worker in self._workers:

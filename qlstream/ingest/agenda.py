@@ -55,6 +55,11 @@ class Agenda:
         self._taken.discard(place)
         self._changed.set()
 
+    async def wait_until_looked_at(self) -> None:
+        """Return once everything that is due now has been looked at; what is due later is not waited for."""
+        while self._taken or any(due <= time.monotonic() for due in self._due.values()):
+            await self._change(None)
+
     async def wait_until_empty(self) -> None:
         """Return once nothing is due and nobody is looking."""
         while not self.is_empty:

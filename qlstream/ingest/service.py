@@ -57,6 +57,11 @@ class Ingest:
         finally:
             await asyncio.to_thread(hints.stop)
 
+    async def looked_at_all(self) -> None:
+        """Return once everything that is there has been looked at, so that the store knows what may still come."""
+        await self._scanned.wait()
+        await self._agenda.wait_until_looked_at()
+
     async def caught_up(self) -> None:
         """Return once everything that was there has been decided on: processed as far as ingest goes, or given up."""
         await self._scanned.wait()

@@ -64,7 +64,8 @@ def claim_next(store: Store, source: str, policy: Policy) -> Job | None:
     The newest night comes first. In it: calibrations that other ready exposures need, in the order they were taken;
     then the newest exposure; then the others, newest first. Older nights (backlog) follow by the same rule. An
     exposure waits for the arcs and flats of its camera that were taken before it and are still unfinished, a flat for
-    the arcs, at most `policy.calibration_wait_s`. So a replay uses the calibrations that the live night used.
+    the arcs, and both for earlier exposures that are still coming in and may be such, at most
+    `policy.calibration_wait_s`. So a replay uses the calibrations that the live night used.
 
     Raises
     ------
@@ -234,6 +235,14 @@ def _first_of(night: int, waited_since: float) -> Any:
         _is_needed_by(earlier.c.flavor, jobs.c.flavor),
         jobs.c.ready_utc > waited_since,
     )
+    coming = exists().where(
+        exposures.c.night == night,
+        exposures.c.expid < jobs.c.expid,
+        exposures.c.state.in_(("seen", "waiting")),
+        or_(exposures.c.flavor.is_(None), _is_needed_by(exposures.c.flavor, jobs.c.flavor)),
+        jobs.c.flavor.in_(("flat", "science")),
+        jobs.c.ready_utc > waited_since,
+    )
     needed = exists().where(
         later.c.night == night,
         later.c.camera == jobs.c.camera,
@@ -243,7 +252,7 @@ def _first_of(night: int, waited_since: float) -> Any:
     )
     may_start = (
         select(jobs.c.id, jobs.c.mjd, jobs.c.expid, jobs.c.camera, needed.label("needed"))
-        .where(jobs.c.state == "ready", jobs.c.night == night, ~held)
+        .where(jobs.c.state == "ready", jobs.c.night == night, ~held, ~coming)
         .subquery()
     )
     c = may_start.c

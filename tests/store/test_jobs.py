@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -228,3 +229,21 @@ def test_a_file_touched_while_its_last_camera_ends_is_done_after_all(store, add_
 
     assert (state_meanwhile, query.exposure(store, NIGHT, 7)["state"]) == ("waiting", "done")
     assert [e.kind for e in events_after(store, 0)][-1] == "exposure.done"
+
+
+def test_science_waits_for_an_earlier_exposure_that_is_still_coming_in_but_not_for_a_later_one(store, add_exposure):
+    def see(expid):
+        with store.write() as conn:
+            path = Path(f"/raw/{NIGHT}/{expid:08d}/desi-{expid:08d}.fits.fz")
+            exposures.see(conn, "test", NIGHT, expid, path, "1:1", "a new file")
+
+    see(1)
+    see(5)
+    add_exposure(3, "science")
+    add_exposure(2, "zero")
+
+    assert claimed(store) == [(2, "r0")]
+    assert claimed(store, Policy(calibration_wait_s=0.0)) == [(3, "r0")]
+    add_exposure(4, "science")
+    add_exposure(1, "arc")
+    assert claimed(store) == [(1, "r0"), (4, "r0")]
