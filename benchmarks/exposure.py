@@ -2,9 +2,9 @@
 
     python -m benchmarks.exposure [--instrument desi] [--cameras b0,r0,z0] [--folder DIR]
 
-Simulates an arc, a flat and a science exposure, processes them twice (into two folders, the second of which has warm
-kernels and unpacked calibration images) and prints wall time, CPU time and peak memory of each stage of the science exposure. D is the median of
-five warm reads of the same HDU, measured in the same run.
+Simulates an arc, a flat and a science exposure and processes them into two folders, the second of which has warm
+kernels and unpacked calibration images. Prints wall time, CPU time and peak memory of each stage of the science
+exposure. D is the median of five warm reads of the same HDU, measured in the same run.
 """
 
 from __future__ import annotations
