@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 
 import click
-import fitsio
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.timing import reading_time
 from qlstream.instrument import load_instrument
 from qlstream.io.camword import decode_camword, parse_cameras
 from qlstream.simulate.night import simulate_night
@@ -30,16 +29,6 @@ from qlstream.store.query import jobs_of, stage_costs
 
 NIGHT = 20260115
 KINDS = ("arc", "flat", "science-dark")
-
-
-def read_time(path: Path, camera: str) -> float:
-    """D: median of five warm reads of the camera's HDU [s]."""
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        fitsio.read(str(path), ext=camera.upper())
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
 
 
 @click.command()
@@ -74,7 +63,7 @@ def _print(store: Store, expid: int, raw: Path) -> None:
     columns = ("camera", "stage", "wall [s]", "CPU [s]", "wall / D", "peak [MB]")
     table = Table(*columns, title=f"exposure {expid}, one worker")
     for job in jobs_of(store, NIGHT, expid):
-        read_s = read_time(raw, job["camera"])
+        read_s = reading_time(raw, job["camera"])
         for cost in stage_costs(store, NIGHT, expid, job["camera"]):
             _add(table, job["camera"], cost["stage"], cost["wall_s"], cost["cpu_s"], cost["peak_mb"], read_s)
         told = f"all, with reading (D = {read_s:.3f} s), metrics and products"

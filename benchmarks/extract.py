@@ -10,14 +10,7 @@ D, the median of five warm reads of the same raw camera in the same run.
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import click
-import fitsio
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +18,7 @@ from rich.table import Table
 from algorithms.extract.aperture import sum_apertures
 from algorithms.extract.boxcar import Extract_QP
 from algorithms.flexure.stage import Flexure
+from benchmarks.timing import reading_time_of, seconds
 from qlstream.calibration.served import Calibration
 from qlstream.configs import config_path
 from qlstream.datamodel.image import Image
@@ -32,7 +26,6 @@ from qlstream.datamodel.masks import CCDMask
 from qlstream.datamodel.qframe import QFrame
 from qlstream.datamodel.traces import XYTraceSet
 from qlstream.instrument import Instrument, load_instrument
-from qlstream.io.raw import write_raw
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.ranges import Ranges
 from qlstream.simulate.exposure import SimulatedCamera, build_camera, simulate_camera
@@ -50,26 +43,6 @@ def observed(simulated: SimulatedCamera, readnoise: float, rng: np.random.Genera
     light = rng.poisson(truth.image) + rng.normal(0.0, readnoise, truth.image.shape) + truth.cosmics
     mask = np.where(truth.cosmics > 0.05 * np.sqrt(variance), int(CCDMask.COSMIC), 0).astype(np.uint16)
     return Image(light.astype(np.float32), (1.0 / variance).astype(np.float32), mask, simulated.raw.camera)
-
-
-def seconds(work: Callable[[], Any], repeat: int = 5) -> float:
-    """Median CPU time, warm."""
-    work()
-    spent = []
-    for _ in range(repeat):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return float(np.median(spent))
-
-
-def reading_time(simulated: SimulatedCamera) -> float:
-    """D: one warm read of the raw camera [second]."""
-    camera = simulated.raw.camera
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "raw.fits.fz"
-        write_raw(path, simulated.raw.primary, {camera: (simulated.raw.pix, simulated.cards)})
-        return seconds(lambda: fitsio.read(str(path), camera.upper()))
 
 
 def describe(simulated: SimulatedCamera, image: Image, qframe: QFrame, instrument: Instrument) -> tuple[str, ...]:
@@ -127,7 +100,7 @@ def main(name: str, camera: str, seed: int) -> None:
         moved = Flexure().run(image, context)
         if exposure.flavor == "arc" and moved.traces is not None:
             traces = moved.traces
-        unit = reading_time(simulated)
+        unit = reading_time_of(simulated)
         for stage, work in (
             ("Flexure", lambda image=image, context=context: Flexure().run(image, context)),
             ("Extract_QP", lambda image=moved, context=context: Extract_QP().run(image, context)),

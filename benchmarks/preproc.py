@@ -16,12 +16,10 @@ the same run. Definitions:
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
-import fitsio
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -29,6 +27,7 @@ from rich.table import Table
 from scipy.ndimage import maximum_filter
 
 from algorithms.preproc.stage import Preproc
+from benchmarks.timing import reading_time, seconds
 from qlstream.calibration.finder import find_calibration
 from qlstream.configs import config_path
 from qlstream.datamodel.image import Image
@@ -47,16 +46,6 @@ NIGHT = 20260115
 KINDS = ("zero", "dark", "arc", "flat", "science-dark", "science-bright")
 LIMIT = 1.5  # [D]
 Pixels = NDArray[np.float32]
-
-
-def seconds(work: object, repeat: int = 5) -> float:
-    """Median CPU time, warm."""
-    spent = []
-    for _ in range(repeat + 1):
-        start = time.process_time()
-        work()  # type: ignore[operator]
-        spent.append(time.process_time() - start)
-    return float(np.median(spent[1:]))
 
 
 def nmad(values: Pixels) -> float:
@@ -157,7 +146,7 @@ def main(name: str, camera: str, seed: int) -> None:
             simulated = simulate_camera(instrument, camera, exposure, seed)
             path = folder / "raw.fits.fz"
             write_raw(path, simulated.raw.primary, {camera: (simulated.raw.pix, simulated.cards)})
-            d = seconds(lambda path=path: fitsio.read(str(path), ext=camera.upper()))
+            d = reading_time(path, camera)
             raw = read_raw(path, camera)
             buffers = context.buffers if context else None
             context = context_of(raw.header, instrument, camera, exposure.flavor, folder)

@@ -9,15 +9,9 @@ D, the median of five warm reads of the same raw camera in the same run.
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import click
-import fitsio
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -25,12 +19,12 @@ from rich.table import Table
 from algorithms.fiberflat.stage import ApplyFiberFlat_QP, ComputeFiberflat_QP
 from algorithms.fluxcal.stage import ApplyFluxCalibration
 from algorithms.sky.stage import SkySub_QP
+from benchmarks.timing import reading_time_of, seconds
 from qlstream.calibration.served import Calibration
 from qlstream.configs import config_path
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.qframe import QFrame
 from qlstream.instrument import Instrument, load_instrument
-from qlstream.io.raw import write_raw
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.ranges import Ranges
 from qlstream.simulate.exposure import SimulatedCamera, build_camera, simulate_camera
@@ -63,26 +57,6 @@ def observed(simulated: SimulatedCamera, instrument: Instrument, rng: np.random.
     )
 
 
-def seconds(work: Callable[[], Any], repeat: int = 5) -> float:
-    """Median CPU time, warm."""
-    work()
-    spent = []
-    for _ in range(repeat):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return float(np.median(spent))
-
-
-def reading_time(simulated: SimulatedCamera) -> float:
-    """D: one warm read of the raw camera [second]."""
-    camera = simulated.raw.camera
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "raw.fits.fz"
-        write_raw(path, simulated.raw.primary, {camera: (simulated.raw.pix, simulated.cards)})
-        return seconds(lambda: fitsio.read(str(path), camera.upper()))
-
-
 def describe(pull: np.ndarray) -> str:
     return f"chi2/n {np.mean(pull**2):.4f} ± {np.sqrt(2 / pull.size):.4f}, mean {pull.mean():+.4f}"
 
@@ -112,7 +86,7 @@ def main(name: str, camera: str, seed: int) -> None:
     flattened = ApplyFiberFlat_QP().run(science, context)
     subtracted = SkySub_QP().run(flattened, context)
 
-    unit = reading_time(science_raw)
+    unit = reading_time_of(science_raw)
     cost = Table("stage", "CPU [s]", f"in D = {unit:.3f} s", title=f"{name} {camera}: cost")
     for stage, run in (
         ("ComputeFiberflat_QP", lambda: ComputeFiberflat_QP().run(lamp, context)),
