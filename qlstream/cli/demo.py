@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import socket
+import sys
+import threading
+import time
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -65,8 +71,8 @@ def demo(
     if settings.dashboard.enabled:
         settings = settle_port(settings)
         click.echo(f"dashboard: {url_of(settings)}" + ("" if once else " (Ctrl-C ends the demo)"))
-        if not no_browser and not once:
-            webbrowser.open(url_of(settings))
+        if not no_browser and not once and _has_screen():
+            threading.Thread(target=_open_when_up, args=(settings,), daemon=True).start()
     speed = speed or (math.inf if once else 600.0)
 
     def intake(settings: Settings, store: Store) -> Replay:
@@ -76,6 +82,20 @@ def demo(
     click.echo(f"qlstream: {tally}")
     if once and not tally.is_good:
         raise SystemExit(1)
+
+
+def _has_screen() -> bool:
+    """Whether a window can open; a browser for the terminal would take the terminal."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(v) for v in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _open_when_up(settings: Settings) -> None:
+    """Show the pages once the server answers; it starts with the service."""
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection((settings.dashboard.host, settings.dashboard.port), 1.0):
+            webbrowser.open(url_of(settings))
+            return
+        time.sleep(0.1)
 
 
 def _empty(folder: Path) -> None:
