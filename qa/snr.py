@@ -23,7 +23,8 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
     FIDSNR_TGT: the fit of each target class at magnitude `fidmag`; FIDSNR: the fit of all targets together;
     FIDSNR_ERROR: its standard error; FIDSNR_1000S: scaled to an exposure of 1000 s, so that one range serves all;
     NUM_NEGATIVE_SNR: targets with S/N <= 0, which stay in the fit; LOST_FRACTION: fraction of the targets that should
-    be bright enough to see, and show less than `lost` of the S/N of their magnitude.
+    be bright enough to see, and show less than `lost` of the S/N of their magnitude; absent if
+    there are too few such targets for a fraction to mean anything.
     """
 
     title = "signal to noise"
@@ -31,6 +32,7 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
     class Params(StageParams):
         fidmag: float = Field(22.0, alias="FIDMAG", description="fiducial magnitude [AB]")
         min_targets: int = Field(4, ge=3, description="a class with fewer fibers is shown, but not fitted")
+        min_visible: int = Field(20, ge=1, description="with fewer visible targets no lost fraction is told")
         lost: float = Field(0.45, gt=0, lt=1, description="a target with less than this part of its S/N is lost")
         intrinsic: float = Field(0.15, ge=0, description="relative scatter between targets of equal magnitude")
 
@@ -74,9 +76,10 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
             "FIDSNR": total,
             "FIDSNR_ERROR": total_error,
             "FIDSNR_1000S": total * np.sqrt(1000.0 / context.exptime) if context.exptime > 0 else float("nan"),
-            "LOST_FRACTION": float(lost.mean()) if lost.size else float("nan"),
             "NUM_NEGATIVE_SNR": float((snr[targets] <= 0).sum()),
         }
+        if lost.size >= self.params.min_visible:
+            metrics["LOST_FRACTION"] = float(lost.mean())
         return QAResult(
             self.name,
             metrics,
