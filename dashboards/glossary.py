@@ -82,6 +82,12 @@ _ENTRIES: dict[str, Entry] = {
         "Too few on a lamp exposure: lamp off or shutter closed. Too many on a dark: light leak.",
         _CCD,
     ),
+    "LITRATIO_AMP": Entry(
+        "lit pixels / other amplifiers",
+        "Lit pixels of an amplifier, over those of the camera's median amplifier.",
+        "Near 0: the amplifier reads out, but sees no light. Check its signal chain.",
+        _CCD,
+    ),
     "SATFRAC_AMP": Entry(
         "saturated pixels",
         "Fraction of pixels at the limit of the amplifier.",
@@ -207,6 +213,18 @@ _ENTRIES: dict[str, Entry] = {
         "Low: clouds, seeing, fibers off their targets. Check guiding and the depth of the exposure.",
         _SKY,
     ),
+    "FIDSNR_1000S": Entry(
+        "signal to noise in 1000 s",
+        "S/N per row at the fiducial magnitude, scaled to an exposure of 1000 s.",
+        "Low: clouds, seeing, moon, or fibers off their targets. Check guiding; expose longer.",
+        _SKY,
+    ),
+    "LOST_FRACTION": Entry(
+        "targets without their light",
+        "Fraction of the targets bright enough to see that show less than half of the S/N of their magnitude.",
+        "Fibers off their targets: check the positioner moves, the guiding and the tile.",
+        _SKY,
+    ),
     "FIDSNR_ERROR": Entry("error of signal to noise", "Standard error of the S/N from the fit.", "", _SKY),
     "NUM_NEGATIVE_SNR": Entry("targets without signal", "Targets with a median S/N of zero or less.", "", _SKY),
     "NSKY_FIB": Entry("sky fibers", "Sky fibers that were used.", "", _SKY),
@@ -215,7 +233,7 @@ _ENTRIES: dict[str, Entry] = {
     "NFIBNOTGT": Entry("targets without flux", "Targets whose spectrum has no positive flux.", "", _SKY),
     "DELTAMAG_MEDIAN": Entry(
         "flux against imaging",
-        "Magnitudes from the spectra less those of the imaging; 0 if all light arrives.",
+        "Magnitudes of stars and quasars from the spectra less those of the imaging; 0 if all light arrives.",
         "Large in all cameras: clouds. Large in one petal: positioning.",
         _SKY,
     ),
