@@ -95,7 +95,7 @@ def main(name: str, camera: str, seed: int) -> None:
         image = observed(simulated, instrument.arm(camera).readnoise, rng)
         context = Context(
             NIGHT, exposure.expid, camera, exposure.flavor, "", simulated.raw.header, None, instrument,
-            Calibration(camera, NIGHT, {"TRACES": traces}), Ranges.load(config_path("qa", "quicklook.yaml")),
+            Calibration(camera, NIGHT, {"TRACES": traces}), Ranges.load(config_path("qa", "quicklook")),
         )  # fmt: skip
         moved = Flexure().run(image, context)
         if exposure.flavor == "arc" and moved.traces is not None:

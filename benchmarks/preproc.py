@@ -120,7 +120,7 @@ def context_of(
         fibermap=None,
         instrument=instrument,
         calibration=find_calibration(raw_header, folder / "calib", cache_dir=folder / "cache", flavor=flavor),
-        ranges=Ranges.load(config_path("qa", "quicklook.yaml")),
+        ranges=Ranges.load(config_path("qa", "quicklook")),
     )
 
 

@@ -73,7 +73,7 @@ def main(name: str, camera: str, seed: int) -> None:
     lamp, science = observed(flat_raw, instrument, rng), observed(science_raw, instrument, rng)
     context = Context(
         NIGHT, 1, camera, "flat", "", flat_raw.raw.header, lamp.fibermap, instrument,
-        Calibration(camera, NIGHT, {}), Ranges.load(config_path("qa", "quicklook.yaml")),
+        Calibration(camera, NIGHT, {}), Ranges.load(config_path("qa", "quicklook")),
     )  # fmt: skip
     flat = ComputeFiberflat_QP().run(lamp, context)
     fluxcalib = build_camera(instrument, camera, seed).throughput.fluxcalib(instrument)

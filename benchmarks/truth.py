@@ -282,7 +282,7 @@ def reduce_night(instrument: Instrument, camera: str, folder: Path, seed: int) -
     """Simulate (if not yet there) and reduce an arc, a flat and a science exposure; kind -> result."""
     if not (folder / "raw").exists():
         simulate_night(instrument, NIGHT, folder, [camera], seed, kinds=KINDS)
-    plans, ranges = load_plans(), Ranges.load(config_path("qa", "quicklook.yaml"))
+    plans, ranges = load_plans(), Ranges.load(config_path("qa", "quicklook"))
     night: dict[str, Exposed] = {}
     with tempfile.TemporaryDirectory() as redux:
         for exposure in plan_night(NIGHT, seed, KINDS):

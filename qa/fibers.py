@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult
 
 
-class CountSpectralBins(MonitoringAlg[QFrame]):
+class CountSpectralBins(MonitoringAlg[CameraSpectra]):
     """Fibers with significant light, and how much of each spectrum is usable.
 
     A fiber is good if its summed counts exceed `cutbins` times their own error (from ivar; the seed used a guess
@@ -26,7 +26,8 @@ class CountSpectralBins(MonitoringAlg[QFrame]):
     class Params(StageParams):
         cutbins: float = Field(5.0, gt=0, alias="CUTBINS", description="significance that makes a fiber good [sigma]")
 
-    def run(self, qframe: QFrame, context: Context) -> QAResult:
+    def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
+        qframe = spectra.per_bin()
         good_rows = qframe.ivar > 0
         weight = np.where(good_rows, qframe.ivar, 1.0)
         total = np.where(good_rows, qframe.flux, 0.0).sum(axis=1, dtype=float)

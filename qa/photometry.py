@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 from speclite import filters
 
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES
 from qlstream.datamodel.qframe import CALIBRATED, QFrame
 from qlstream.pipeline.algorithm import MonitoringAlg
@@ -22,7 +23,7 @@ _FLUX_UNIT = 1e-17
 _POINT_SOURCES = ("STAR", "MWS", "QSO")
 
 
-class Integrate_Spec(MonitoringAlg[QFrame]):
+class Integrate_Spec(MonitoringAlg[CameraSpectra]):
     """AB magnitude of every calibrated spectrum in the arm's imaging band, and its difference to the imaging.
 
     SPEC_MAGS: -2.5 log10 of the photon-weighted mean flux over the part of the band that the arm covers, against that
@@ -34,7 +35,8 @@ class Integrate_Spec(MonitoringAlg[QFrame]):
 
     title = "flux against imaging"
 
-    def run(self, qframe: QFrame, context: Context) -> QAResult:
+    def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
+        qframe = spectra.per_bin()
         if qframe.bunit != CALIBRATED:
             raise ValueError(f"these spectra are in {qframe.bunit}; Integrate_Spec needs {CALIBRATED}")
         if qframe.fibermap is None:

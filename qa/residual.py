@@ -6,13 +6,13 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import chi2 as chi2_distribution
 
-from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult
 
 
-class Sky_Residual(MonitoringAlg[QFrame]):
+class Sky_Residual(MonitoringAlg[CameraSpectra]):
     """Residuals of the sky fibers in units of their errors, over all rows and on bright sky lines.
 
     RESIDNOISE: robust scatter (nmad) of residual * sqrt(ivar), 1 if the errors are right; SKYCHI2: mean of its square;
@@ -27,7 +27,8 @@ class Sky_Residual(MonitoringAlg[QFrame]):
         line_factor: float = Field(4.0, gt=1, description="sky above this many times its median is a bright line")
         pchi: float = Field(0.001, gt=0, lt=1, alias="PCHI_RESID", description="probability that makes a fiber bad")
 
-    def run(self, qframe: QFrame, context: Context) -> QAResult:
+    def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
+        qframe = spectra.per_bin()
         if qframe.sky is None or qframe.fibermap is None:
             raise ValueError("no sky model on these spectra; let Sky_Residual check the SkySub stage in the plan")
         sky_fibers = np.flatnonzero(qframe.fibermap.is_sky & qframe.fibermap.is_usable("sky", context.camera[:1]))

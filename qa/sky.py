@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.pipeline.algorithm import MonitoringAlg
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult
 
 
-class Sky_Continuum(MonitoringAlg[QFrame]):
+class Sky_Continuum(MonitoringAlg[CameraSpectra]):
     """Sky continuum in the sky fibers, after the fiber flat.
 
     SKYCONT: mean over the sky fibers of the mean of the medians in the arm's line-free windows [electron/Angstrom];
@@ -19,7 +19,8 @@ class Sky_Continuum(MonitoringAlg[QFrame]):
 
     title = "sky level"
 
-    def run(self, qframe: QFrame, context: Context) -> QAResult:
+    def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
+        qframe = spectra.per_bin()
         if qframe.fibermap is None:
             raise ValueError("no fibermap, so the sky fibers are unknown")
         sky = qframe.fibermap.is_sky & qframe.fibermap.is_usable("sky", context.camera[:1])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES
 from qlstream.datamodel.qframe import QFrame
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
@@ -15,7 +16,7 @@ from qlstream.pipeline.result import QAResult
 Array = NDArray[np.float64]
 
 
-class Calculate_SNR(MonitoringAlg[QFrame]):
+class Calculate_SNR(MonitoringAlg[CameraSpectra]):
     """Median S/N per row of every fiber, and its fit against the imaging flux of the arm's band.
 
     With flux x [nanomaggy] a fiber collects a x electrons on a background b, so S/N = x / sqrt(alpha x + beta),
@@ -36,7 +37,8 @@ class Calculate_SNR(MonitoringAlg[QFrame]):
         lost: float = Field(0.45, gt=0, lt=1, description="a target with less than this part of its S/N is lost")
         intrinsic: float = Field(0.15, ge=0, description="relative scatter between targets of equal magnitude")
 
-    def run(self, qframe: QFrame, context: Context) -> QAResult:
+    def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
+        qframe = spectra.per_bin()
         if qframe.fibermap is None:
             raise ValueError("no fibermap, so the targets are unknown")
         snr = median_snr(qframe)

@@ -100,7 +100,9 @@ class EngineSettings(Section):
     plans: Folder | None = Field(
         default=None, description="folder of FLAVOR.yaml plans; unset is the shipped quicklook plans"
     )
-    ranges: Folder | None = Field(default=None, description="file of reference ranges; unset is the shipped one")
+    ranges: Folder | None = Field(
+        default=None, description="file or folder of reference ranges; unset are the shipped ones"
+    )
 
 
 class DashboardSettings(Section):

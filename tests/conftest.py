@@ -32,7 +32,7 @@ def make_context() -> Callable[..., Context]:
             "fibermap": None,
             "instrument": load_instrument("mini"),
             "calibration": Calibration(camera, night, {}),
-            "ranges": Ranges.load(config_path("qa", "quicklook.yaml")),
+            "ranges": Ranges.load(config_path("qa", "quicklook")),
         }
         return Context(**(fields | given))
 

@@ -96,7 +96,7 @@ def process(
         allow_expired=settings.engine.allow_expired,
     )
     known_plans = load_plans(settings.engine.plans)
-    ranges = Ranges.load(settings.engine.ranges or config_path("qa", "quicklook.yaml"))
+    ranges = Ranges.load(settings.engine.ranges or config_path("qa", "quicklook"))
     console = Console(soft_wrap=True)
     columns = (TextColumn("{task.description:22s}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

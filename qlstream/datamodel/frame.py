@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import Fibermap
+from qlstream.datamodel.qframe import ELECTRON, QFrame
 from qlstream.datamodel.resolution import Resolution
+from qlstream.datamodel.sky import SkyModel
 
 Array = NDArray[np.float64]
 
@@ -17,7 +21,7 @@ PER_ANGSTROM = "electron/Angstrom"
 
 
 @dataclass(frozen=True)
-class Frame:
+class Frame(CameraSpectra):
     """A frame, sframe, cframe or fframe (spec datamodel §5.1, §5.2).
 
     Attributes
@@ -33,6 +37,7 @@ class Frame:
     fibermap : the rows of these fibers, same order, or None
     chi2pix : (nspec, nwave) float64, chi2 per degree of freedom of the 2-D extraction, or None
     scores : table with one row per spectrum, or None
+    sky : the model that was subtracted, or None
     bunit : unit of flux
     meta : header cards
     """
@@ -48,6 +53,7 @@ class Frame:
     fibermap: Fibermap | None = None
     chi2pix: Array | None = None
     scores: NDArray[Any] | None = None
+    sky: SkyModel | None = None
     bunit: str = PER_ANGSTROM
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -74,6 +80,43 @@ class Frame:
     @property
     def camera(self) -> str:
         return str(self.meta.get("CAMERA", "")).lower()
+
+    @cached_property
+    def dwave(self) -> Array:
+        """(nwave,) width of each bin [Angstrom]."""
+        return np.gradient(self.wave)
+
+    def per_bin(self) -> QFrame:
+        """Electrons per bin instead of per Angstrom, every fiber on the same bins; widths count in bins, too.
+
+        Neighbouring bins may be correlated (spec preproc-and-extraction §9): a QFrame never tells.
+        """
+        width = self.dwave if self.bunit == PER_ANGSTROM else np.ones(len(self.wave))
+        sky = None if self.sky is None else (self.sky.flux * width).astype(np.float32)
+        return QFrame(
+            wave=np.broadcast_to(self.wave, self.flux.shape),
+            flux=(self.flux * width).astype(np.float32),
+            ivar=(self.ivar / width**2).astype(np.float32),
+            mask=self.mask,
+            fibers=self.fibers,
+            ysigma=None if self.ysigma is None else self.ysigma.astype(np.float32),
+            fibermap=self.fibermap,
+            sky=sky,
+            bunit=ELECTRON if self.bunit == PER_ANGSTROM else self.bunit,
+            meta=self.meta,
+        )
+
+    def with_bins(self, bins: QFrame) -> Frame:
+        """This frame with flux, ivar and mask of `bins`, which has its shape and counts per bin; the way back."""
+        width = self.dwave if bins.bunit == ELECTRON else np.ones(len(self.wave))
+        return replace(
+            self,
+            flux=bins.flux / width,
+            ivar=bins.ivar * width**2,
+            mask=bins.mask,
+            bunit=PER_ANGSTROM if bins.bunit == ELECTRON else bins.bunit,
+            meta=bins.meta,
+        )
 
     def resolution_of(self, index: int) -> Resolution:
         """The resolution matrix of one spectrum, from its bands or from its width.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import Fibermap
 
 Array = NDArray[np.float64]
@@ -18,7 +19,7 @@ CALIBRATED = "10**-17 erg/(s cm2 Angstrom)"
 
 
 @dataclass(frozen=True)
-class QFrame:
+class QFrame(CameraSpectra):
     """Spectra of one camera, one wavelength grid per fiber: no resampling, so uncorrelated bins (spec datamodel §5.3).
 
     Attributes
@@ -65,6 +66,10 @@ class QFrame:
     @property
     def camera(self) -> str:
         return str(self.meta.get("CAMERA", "")).lower()
+
+    def per_bin(self) -> QFrame:
+        """Itself."""
+        return self
 
     @cached_property
     def dwave(self) -> Array:

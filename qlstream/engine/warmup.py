@@ -48,7 +48,7 @@ def warm_up(settings: Settings) -> float:
     PlanError, ValueError : a plan or the ranges have mistakes
     """
     plans = load_plans(settings.engine.plans)
-    ranges = Ranges.load(settings.engine.ranges or config_path("qa", "quicklook.yaml"))
+    ranges = Ranges.load(settings.engine.ranges or config_path("qa", "quicklook"))
     modules = plan_modules(plans.values())
     if is_warm(modules):
         return 0.0

@@ -73,7 +73,7 @@ def prepare(settings: Settings) -> None:
         settings,
         Store.open(settings.store, settings.redux),
         load_plans(settings.engine.plans),
-        Ranges.load(settings.engine.ranges or config_path("qa", "quicklook.yaml")),
+        Ranges.load(settings.engine.ranges or config_path("qa", "quicklook")),
         Buffers(),
     )
 

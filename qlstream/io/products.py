@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from qlstream.datamodel.fiberflat import FiberFlat
+from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.image import Image
 from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.sky import SkyModel
 from qlstream.datamodel.traces import XYTraceSet
 from qlstream.io.fiberflat import write_fiberflat
+from qlstream.io.frame import write_frame
 from qlstream.io.image import write_image
 from qlstream.io.qframe import write_qframe
+from qlstream.io.sky import write_sky
 from qlstream.io.xytraceset import write_xytraceset
 
 
@@ -24,8 +28,8 @@ def write_product(kind: str, data: Any, path: Path | str) -> None:
 
     Parameters
     ----------
-    kind : preproc, psf, qframe, qsky, qcframe or qfiberflat
-    data : what the stage gave: Image, QFrame, FiberFlat or XYTraceSet
+    kind : a key of the table below, e.g. qframe
+    data : what the stage gave
 
     Raises
     ------
@@ -50,10 +54,17 @@ def _write_traces(path: Path | str, data: Image | XYTraceSet) -> None:
     write_xytraceset(path, replace(data.traces, meta=meta))
 
 
-def _write_sky(path: Path | str, qframe: QFrame) -> None:
+def _write_quick_sky(path: Path | str, qframe: QFrame) -> None:
     if qframe.sky is None:
         raise ValueError(f"product qsky: the qframe of {qframe.camera} has no sky model; SkySub must run before")
     write_qframe(path, replace(qframe, flux=qframe.sky, ivar=np.ones_like(qframe.sky)))
+
+
+def _write_sky(path: Path | str, data: SkyModel | Frame) -> None:
+    sky = data.sky if isinstance(data, Frame) else data
+    if sky is None:
+        raise ValueError("product sky: this frame has no sky model; ComputeSky or SkySub must run before")
+    write_sky(path, sky)
 
 
 _WRITERS: dict[str, tuple[tuple[type, ...], Callable[[Path | str, Any], None]]] = {
@@ -61,6 +72,12 @@ _WRITERS: dict[str, tuple[tuple[type, ...], Callable[[Path | str, Any], None]]] 
     "psf": ((Image, XYTraceSet), _write_traces),
     "qframe": ((QFrame,), write_qframe),
     "qcframe": ((QFrame,), write_qframe),
-    "qsky": ((QFrame,), _write_sky),
+    "qsky": ((QFrame,), _write_quick_sky),
     "qfiberflat": ((FiberFlat,), write_fiberflat),
+    "frame": ((Frame,), write_frame),
+    "fframe": ((Frame,), write_frame),
+    "sframe": ((Frame,), write_frame),
+    "cframe": ((Frame,), write_frame),
+    "sky": ((SkyModel, Frame), _write_sky),
+    "fiberflat": ((FiberFlat,), write_fiberflat),
 }

@@ -49,7 +49,7 @@ class _RangeFile(BaseModel):
 
 
 class Ranges:
-    """All rules of one file (`configs/qa/*.yaml`)."""
+    """All rules of one file, or of all files of a folder in the order of their names (`configs/qa/quicklook/`)."""
 
     def __init__(self, rules: list[Rule], version: str = "") -> None:
         self._rules: dict[str, list[Rule]] = {}
@@ -59,20 +59,32 @@ class Ranges:
 
     @classmethod
     def load(cls, path: Path) -> Ranges:
-        """Read a file of rules.
+        """Read a file of rules, or a folder of such files.
 
         Raises
         ------
-        ValueError : the file has mistakes; all are named
+        ValueError : no file, or files with mistakes; all are named
         """
-        text = path.read_text()
-        try:
-            content = _RangeFile.model_validate(yaml.safe_load(text))
-        except ValidationError as error:
-            wrong = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise ValueError("\n".join([f"{path}: {len(wrong)} wrong entries", *wrong])) from None
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return cls(content.rules, f"{path.stem} {content.version} ({digest})")
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not files:
+            raise ValueError(f"{path}: no *.yaml with reference ranges in this folder")
+        rules: list[Rule] = []
+        wrong: list[str] = []
+        versions: set[str] = set()
+        digest = hashlib.sha256()
+        for file in files:
+            text = file.read_text()
+            digest.update(text.encode())
+            try:
+                content = _RangeFile.model_validate(yaml.safe_load(text))
+            except ValidationError as error:
+                wrong += [f"  {file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+                continue
+            rules += content.rules
+            versions.add(content.version)
+        if wrong:
+            raise ValueError("\n".join([f"{path}: {len(wrong)} wrong entries", *wrong]))
+        return cls(rules, f"{path.stem} {'+'.join(sorted(versions))} ({digest.hexdigest()[:8]})")
 
     def __contains__(self, metric: str) -> bool:
         return metric in self._rules

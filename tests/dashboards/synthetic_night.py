@@ -66,7 +66,7 @@ class SyntheticNight:
     ) -> None:
         self.store, self.cameras, self.night, self.nspec = store, tuple(cameras), night, nspec
         self.faults, self.previews, self.side = tuple(faults), previews, side
-        self.ranges = Ranges.load(config_path("qa", "quicklook.yaml"))
+        self.ranges = Ranges.load(config_path("qa", "quicklook"))
         self._flavor: dict[int, str] = {}
 
     def expose(

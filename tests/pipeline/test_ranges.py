@@ -82,7 +82,7 @@ def test_every_mistake_of_a_range_file_is_named(tmp_path):
 
 
 def test_the_shipped_ranges_load():
-    assert "NOISE_AMP" in Ranges.load(config_path("qa", "quicklook.yaml"))
+    assert "NOISE_AMP" in Ranges.load(config_path("qa", "quicklook"))
 
 
 def test_json_of_a_result_has_no_nan():
