@@ -50,10 +50,14 @@ class PipelineAlg(_Algorithm, ABC, Generic[In, Out]):
     Attributes
     ----------
     needs : names of earlier stages without whose success this one makes no sense; if one of them was
-        skipped, this one is skipped with that reason
+        skipped, this one is skipped with that reason. Of several names in one entry any one will do:
+        (("SkySub", "SkySub_QL"),)
+    aside : True for a stage whose output stands beside the chain (a sky model): the next stage gets what this
+        one got, and finds the output in `context.earlier`
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str | tuple[str, ...], ...]] = ()
+    aside: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, data: In, context: Context) -> Out:
@@ -63,6 +67,11 @@ class PipelineAlg(_Algorithm, ABC, Generic[In, Out]):
         ------
         MissingCalibration : the stage is then skipped with that reason
         """
+
+    @classmethod
+    def needed(cls) -> tuple[tuple[str, ...], ...]:
+        """`needs`, each entry as the names of which any one will do."""
+        return tuple((entry,) if isinstance(entry, str) else entry for entry in cls.needs)
 
     @classmethod
     def types(cls) -> tuple[type, type]:

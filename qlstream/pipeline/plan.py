@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qlstream.configs import config_path
 from qlstream.datamodel.image import RawCamera
+from qlstream.io.products import PRODUCTS, can_make
 from qlstream.pipeline.algorithm import MonitoringAlg, PipelineAlg
 
 FLAVORS = ("zero", "dark", "arc", "flat", "science")
+_NOT_A_PLAN = (
+    "a QuickLook configuration with Pipeline and Algorithms; a plan lists its stages under `steps`, each with its "
+    "params and then_check (docs/process-one-camera.md shows one beside the other)"
+)
 
 
 class PlanError(ValueError):
@@ -33,13 +39,16 @@ class _Step(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     write: list[str] = Field(default_factory=list, description="products written from this stage's output")
     write_on_request: list[str] = Field(default_factory=list, description="products written only if asked for")
+    dump: bool = Field(False, description="write what is written on request without being asked")
     then_check: list[str | _Check] = Field(default_factory=list, description="package.module:Class of MonitoringAlgs")
 
 
 class _PlanFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
     flavor: str
     description: str = ""
+    heartbeat_s: float = Field(5.0, gt=0, alias="Period", description="between signs of life of a stage [s]")
+    slow_s: float = Field(120.0, gt=0, alias="Timeout", description="a stage that takes longer is warned of [s]")
     steps: list[_Step] = Field(min_length=1)
 
 
@@ -55,11 +64,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of one flavor, in order."""
+    """The stages of one flavor, in order.
+
+    Attributes
+    ----------
+    flavor, steps, path : what it is for, what it does, where it was read
+    heartbeat_s : time between signs of life of a stage [second]
+    slow_s : a stage that takes longer is warned of [second]
+    """
 
     flavor: str
     steps: tuple[Step, ...]
     path: Path
+    heartbeat_s: float = 5.0
+    slow_s: float = 120.0
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -70,8 +88,11 @@ class Plan:
         PlanError : naming every mistake at once
         """
         try:
-            content = _PlanFile.model_validate(yaml.safe_load(path.read_text()))
-        except (ValidationError, yaml.YAMLError) as error:
+            given = yaml.safe_load(path.read_text())
+            if isinstance(given, Mapping) and {"Pipeline", "Algorithms"} & set(given):
+                raise PlanError(_listed(path, [_NOT_A_PLAN]))
+            content = _PlanFile.model_validate(given)
+        except (OSError, UnicodeDecodeError, ValidationError, yaml.YAMLError) as error:
             raise PlanError(_listed(path, _messages(error))) from None
         wrong: list[str] = []
         if content.flavor not in FLAVORS:
@@ -91,19 +112,110 @@ class Plan:
             if have is not None and not issubclass(have, takes):
                 wrong.append(f"steps.{i}.run: {stage.name} takes {takes.__name__}, but gets {have.__name__}")
             names = [s.stage.name for s in steps]
-            wrong += [f"steps.{i}.run: {stage.name} needs {n} before it" for n in stage.needs if n not in names]
-            have = gives
+            for wanted in stage.needed():
+                if not any(n in names for n in wanted):
+                    wrong.append(f"steps.{i}.run: {stage.name} needs {' or '.join(wanted)} before it")
+            have = have if stage.aside else gives
             for j, check in enumerate(checks):
                 if check is not None and not issubclass(gives, check.types()[0]):
                     wrong.append(
                         f"steps.{i}.then_check.{j}: {check.name} judges {check.types()[0].__name__}, "
-                        f"but {stage.name} gives {have.__name__}"
+                        f"but {stage.name} gives {gives.__name__}"
                     )
             good = tuple(c for c in checks if c is not None)
-            steps.append(Step(stage, good, tuple(entry.write), tuple(entry.write_on_request)))
+            asked = (*entry.write, *entry.write_on_request) if entry.dump else tuple(entry.write)
+            steps.append(Step(stage, good, asked, tuple(entry.write_on_request)))
         if wrong:
             raise PlanError(_listed(path, wrong))
-        return cls(content.flavor, tuple(steps), path)
+        return cls(content.flavor, tuple(steps), path, content.heartbeat_s, content.slow_s)
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The kinds of products that its stages write, or can write on request."""
+        kinds = (kind for step in self.steps for kind in (*step.write, *step.write_on_request))
+        return tuple(dict.fromkeys(kinds))
+
+    @property
+    def checks(self) -> tuple[tuple[str, str], ...]:
+        """(stage, metric) of every metric, in order."""
+        return tuple((step.stage.name, check.name) for step in self.steps for check in step.checks)
+
+    def with_params(self, **values: Any) -> Plan:
+        """This plan with other values for every parameter of one of these names, or seed names, in any stage.
+
+        Raises
+        ------
+        PlanError : no stage has such a parameter, or a value does not fit
+        """
+        wrong, steps, met = [], list(self.steps), set()
+        for i, step in enumerate(steps):
+            fields = step.stage.Params.model_fields
+            new = {n: values[k] for n, f in fields.items() for k in (n, f.alias) if k is not None and k in values}
+            if not new:
+                continue
+            met |= {k for n in new for k in (n, fields[n].alias) if k in values}
+            try:
+                steps[i] = replace(step, stage=type(step.stage)(step.stage.params.model_dump() | new))
+            except ValidationError as error:
+                wrong += [f"{step.stage.name}: {message}" for message in _messages(error)]
+        wrong += [f"{name}: no stage of this plan has such a parameter" for name in values if name not in met]
+        if wrong:
+            raise PlanError(_listed(self.path, wrong))
+        return replace(self, steps=tuple(steps))
+
+    def only(self, metric: str) -> Plan:
+        """The stages up to the one that a metric hangs off, and of all metrics that one alone.
+
+        Parameters
+        ----------
+        metric : NAME of a metric of this plan, or package.module:NAME of any; NAME@STAGE says which stage it judges
+
+        Raises
+        ------
+        PlanError : no such metric; the message lists those of the plan
+        """
+        name, _, stage = metric.partition("@")
+        names = [step.stage.name for step in self.steps]
+        if stage and stage not in names:
+            raise PlanError(f"no stage {stage!r} in {self.path}; there are {', '.join(names)}")
+        if ":" in name:
+            at, check = self._foreign(name, stage)
+        else:
+            found = [
+                (i, check)
+                for i, step in enumerate(self.steps)
+                for check in step.checks
+                if check.name.lower() == name.lower() and stage in ("", step.stage.name)
+            ]
+            if not found:
+                known = ", ".join(f"{check}@{at}" for at, check in self.checks)
+                raise PlanError(
+                    f"no metric {metric!r} in {self.path}; there are {known}; "
+                    "any other can be given as package.module:Class"
+                )
+            if len(found) > 1:
+                where = " or ".join(f"{name}@{names[i]}" for i, _ in found)
+                raise PlanError(f"{name} judges {len(found)} stages of {self.path}; say which: {where}")
+            at, check = found[0]
+        steps = [replace(step, checks=()) for step in self.steps[:at]]
+        return replace(self, steps=(*steps, replace(self.steps[at], checks=(check,))))
+
+    def _foreign(self, reference: str, stage: str) -> tuple[int, MonitoringAlg[Any]]:
+        """A metric that the plan does not name, and the step that gives what it judges."""
+        wrong: list[str] = []
+        check = _build(reference, {}, MonitoringAlg, reference, wrong)
+        if check is None:
+            raise PlanError("\n".join(wrong))
+        takes = check.types()[0]
+        fits = [i for i, step in enumerate(self.steps) if issubclass(step.stage.types()[1], takes)]
+        chosen = [i for i in fits if stage in ("", self.steps[i].stage.name)]
+        if len(chosen) != 1:
+            choices = ", ".join(f"{reference}@{self.steps[i].stage.name}" for i in fits)
+            raise PlanError(
+                f"{check.name} judges {takes.__name__}; "
+                + (f"say which stage's: {choices}" if fits else f"no stage of {self.path} gives one")
+            )
+        return chosen[0], check
 
 
 def load_plans(folder: Path | None = None) -> dict[str, Plan]:
@@ -126,6 +238,26 @@ def load_plans(folder: Path | None = None) -> dict[str, Plan]:
     if wrong:
         raise PlanError("\n".join(wrong))
     return plans
+
+
+def require_products(plans: Iterable[Plan], kinds: Iterable[str]) -> None:
+    """Check that products asked for can be written.
+
+    Raises
+    ------
+    PlanError : naming every kind that no stage of any of the plans gives
+    """
+    plans = tuple(plans)
+    known = tuple(dict.fromkeys(kind for plan in plans for kind in plan.products))
+    wrong = [
+        f"  {kind}: " + ("no stage here gives it" if kind in PRODUCTS else "no such product")
+        for kind in dict.fromkeys(kinds)
+        if kind not in known
+    ]
+    if wrong:
+        where = ", ".join(dict.fromkeys(plan.flavor for plan in plans))
+        lines = [f"{len(wrong)} products cannot be written from {where} exposures", *wrong]
+        raise PlanError("\n".join([*lines, f"there are {', '.join(known)}"]))
 
 
 def resolve(reference: str) -> Any:
@@ -159,6 +291,16 @@ def _build(reference: str, params: dict[str, Any], contract: type, where: str, w
     except TypeError as error:
         wrong.append(f"{where}.run: {error}")
     return None
+
+
+def _wrong_products(kinds: Iterable[str], stage: PipelineAlg[Any, Any], gives: type) -> list[str]:
+    wrong = []
+    for kind in kinds:
+        if kind not in PRODUCTS:
+            wrong.append(f"no product {kind!r}; there are {', '.join(PRODUCTS)}")
+        elif not can_make(kind, gives):
+            wrong.append(f"{stage.name} gives {gives.__name__}, which makes no {kind}")
+    return wrong
 
 
 def _messages(error: Exception) -> list[str]:

@@ -110,21 +110,24 @@ class Runner:
                 context.log.warning("%s skipped: %s", stage.name, reason)
                 self.reporter.stage_skipped(stage.name, reason)
                 continue
-            data = context.earlier[stage.name] = outcome.outputs[stage.name] = out
+            context.earlier[stage.name] = outcome.outputs[stage.name] = out
+            data = data if stage.aside else out
             outcome.costs[stage.name] = cost
             self.reporter.stage_done(stage.name, cost)
             for kind in (*step.write, *(k for k in step.write_on_request if k in self.requested)):
-                outcome.products[kind] = data
+                outcome.products[kind] = out
             for check in step.checks:
-                result, cost = _timed(lambda c=check, d=data: _checked(c, d, context))  # type: ignore[misc]
+                result, cost = _timed(lambda c=check, d=out: _checked(c, d, context))  # type: ignore[misc]
                 outcome.judged.append((stage.name, result))
                 self.reporter.qa_result(stage.name, result, cost)
+            self._report_calibrations(context)  # that a metric asked for
         return outcome
 
     def _reason_to_skip(self, stage: PipelineAlg[Any, Any], data: Any) -> str | None:
-        for name in stage.needs:
-            if name in self.outcome.skipped:
-                return f"needs {name}, which was skipped: {self.outcome.skipped[name]}"
+        for wanted in stage.needed():
+            absent = [name for name in wanted if name in self.outcome.skipped]
+            if absent and not any(name in self.outcome.outputs for name in wanted):
+                return f"needs {absent[0]}, which was skipped: {self.outcome.skipped[absent[0]]}"
         takes = stage.types()[0]
         if not isinstance(data, takes):  # only if a stage that changes the type was skipped
             skipped = ", ".join(f"{n} ({why})" for n, why in self.outcome.skipped.items())

@@ -27,6 +27,14 @@ class Extracts(PipelineAlg[Image, QFrame]):
         return data
 
 
+class StandsAside(PipelineAlg[Image, str]):
+    needs = (("Nothing", "Reads"),)
+    aside = True
+
+    def run(self, data, context):
+        return ""
+
+
 class Judges(MonitoringAlg[QFrame]):
     def run(self, data, context):
         return QAResult(self.name)
@@ -122,6 +130,35 @@ def test_a_metric_on_the_wrong_type_is_refused(plan_file):
         """)
 
     with pytest.raises(PlanError, match="Judges judges QFrame, but Reads gives Image"):
+        Plan.load(path)
+
+
+def test_a_stage_that_stands_aside_leaves_the_chain_as_it_is(plan_file):
+    text = """
+        flavor: science
+        steps:
+          - run: stages_of_a_site:Reads
+          - run: stages_of_a_site:StandsAside
+            then_check: [stages_of_a_site:Judges]
+          - run: stages_of_a_site:Extracts
+        """
+
+    with pytest.raises(PlanError) as error:
+        Plan.load(plan_file(text))
+
+    assert str(error.value).splitlines()[1:] == [
+        "  steps.1.then_check.0: Judges judges QFrame, but StandsAside gives str"
+    ]
+
+
+def test_any_of_several_needed_stages_will_do_but_one_must_be_there(plan_file):
+    path = plan_file("""
+        flavor: science
+        steps:
+          - run: stages_of_a_site:StandsAside
+        """)
+
+    with pytest.raises(PlanError, match="StandsAside needs Nothing or Reads before it"):
         Plan.load(path)
 
 

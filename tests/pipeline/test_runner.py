@@ -31,6 +31,17 @@ class AfterFlat(PipelineAlg[int, int]):
         return -data
 
 
+class AlsoAfterFlat(AfterFlat):
+    needs = (("NeedsFlat", "First"),)
+
+
+class Aside(PipelineAlg[int, str]):
+    aside = True
+
+    def run(self, data, context):
+        return f"model of {data}"
+
+
 class Last(PipelineAlg[int, int]):
     def run(self, data, context):
         return data + 100
@@ -44,6 +55,11 @@ class Breaks(PipelineAlg[int, int]):
 class Value(MonitoringAlg[int]):
     def run(self, data, context):
         return QAResult(self.name, {"VALUE": float(data)})
+
+
+class Compares(MonitoringAlg[int]):
+    def run(self, data, context):
+        return QAResult(self.name, {"VALUE": data / context.calibration.get("FIBERFLAT")})
 
 
 class Spoiled(MonitoringAlg[int]):
@@ -100,6 +116,24 @@ def test_a_missing_calibration_skips_its_stage_and_those_that_need_it_and_no_oth
     assert ("skipped", "NeedsFlat", "no FIBERFLAT for r3 on 20260114") in heard.told
 
 
+def test_of_several_stages_that_would_do_one_is_enough():
+    either = [Step(First(), ()), Step(NeedsFlat(), ()), Step(AlsoAfterFlat(), ())]
+    neither = [Step(NeedsFlat(), ()), Step(AlsoAfterFlat(), ())]
+
+    assert run(either, context())[2]().outputs["AlsoAfterFlat"] == -2
+    assert run(neither, context())[2]().skipped["AlsoAfterFlat"].startswith("needs NeedsFlat, which was skipped")
+
+
+def test_what_stands_aside_is_kept_and_the_next_stage_gets_what_was_before():
+    ctx = context()
+
+    outcome = run([Step(First(), ()), Step(Aside(), (), write=("sky",)), Step(Last(), ())], ctx)[2]()
+
+    assert outcome.products == {"sky": "model of 2"}
+    assert ctx.earlier["Aside"] == "model of 2"
+    assert outcome.outputs["Last"] == 102
+
+
 def test_a_broken_metric_is_unknown_with_its_reason_and_stops_nothing():
     _, _, go = run([Step(First(), (Spoiled(), Value()))], context())
 
@@ -130,6 +164,15 @@ def test_which_calibration_served_is_told_once():
 
     assert outcome.outputs["AfterFlat"] == -5
     assert heard.told.count(("used", "FIBERFLAT")) == 1
+
+
+def test_a_calibration_that_only_a_metric_asked_for_is_told_too():
+    use = CalibrationUse("FIBERFLAT", Path("fiberflat-r3.fits"))
+    _, heard, go = run([Step(First(), (Compares(),))], context({"FIBERFLAT": 5}, {"FIBERFLAT": use}))
+
+    go()
+
+    assert heard.told[-1] == ("used", "FIBERFLAT")
 
 
 def test_requested_products_are_kept_only_on_request():
