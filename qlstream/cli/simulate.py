@@ -18,7 +18,7 @@ from qlstream.simulate.schedule import DEFAULT_NIGHT
 from qlstream.simulate.schedule import KINDS as EXPOSURES
 
 
-@click.command(epilog="Faults: " + "; ".join(f"{kind}: {what}" for kind, (_, what) in FAULTS.items()) + ".")
+@click.command(epilog="Faults: " + "; ".join(f"{name}: {kind.what}" for name, kind in FAULTS.items()) + ".")
 @click.option(
     "--instrument", "name", default="mini", show_default=True, help="mini, desi, or an instrument's YAML file"
 )

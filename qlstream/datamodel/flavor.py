@@ -43,7 +43,7 @@ def flavor_of(header: Mapping[str, Any]) -> str:
 
 
 def program_of(header: Mapping[str, Any]) -> str:
-    """The program of a science exposure that selects reference ranges: dark, bright, backup or other; else "".
+    """The program of a science exposure that selects reference ranges: dark, gray, bright, backup or other; else "".
 
     PROGRAM is free text in real headers ("SV1 BGS+MWS tile 80616"), so it is read by the words in it.
     """
@@ -53,6 +53,7 @@ def program_of(header: Mapping[str, Any]) -> str:
     for program, words in (
         ("backup", ("backup",)),
         ("bright", ("bright", "bgs", "mws")),
+        ("gray", ("gray", "grey")),
         ("dark", ("dark", "elg", "lrg", "qso")),
     ):
         if any(word in text for word in words):

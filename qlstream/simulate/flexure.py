@@ -19,6 +19,7 @@ from qlstream.simulate.seeds import generator
 Array = NDArray[np.float64]
 
 NWAVE = 40
+_CONSTANT = np.eye(6)[0]
 _SIZE = np.array([0.2, 0.06, 0.06, 0.03, 0.03, 0.03])  # of the terms 1, X, Y, X^2, XY, Y^2 [pixel]
 
 
@@ -35,6 +36,10 @@ class Flexure:
     coef_x: Array
     coef_y: Array
     focus: float = 1.0
+
+    def displaced(self, dx: float, dy: float) -> Flexure:
+        """The same with all spectra moved by (dx, dy) [pixel]."""
+        return replace(self, coef_x=self.coef_x + dx * _CONSTANT, coef_y=self.coef_y + dy * _CONSTANT)
 
     def shifts(self, optics: Optics) -> tuple[Array, Array, Array]:
         """(wave, dx, dy): (n,) [Angstrom], and two (nspec, n) [pixel], along every trace."""

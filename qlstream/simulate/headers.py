@@ -28,6 +28,7 @@ _PROGRAM = {
     "arc": "CALIB DESI-CALIB-00 arc lamps",
     "flat": "CALIB DESI-CALIB-00 LEDs only",
     "science-dark": "DARK",
+    "science-gray": "GRAY",
     "science-bright": "BRIGHT",
 }
 
@@ -37,13 +38,12 @@ def detector_name(camera: str, spectrograph: int) -> str:
     return f"QL-{camera[0].upper()}-{SM_OF_SP[spectrograph]:02d}"
 
 
-def exposure_header(exposure: Exposure, instrument: Instrument, cameras: Sequence[str], moonlit: bool = False) -> Cards:
+def exposure_header(exposure: Exposure, instrument: Instrument, cameras: Sequence[str]) -> Cards:
     """Cards of the SPEC HDU.
 
     Parameters
     ----------
     cameras : that the exposure promises to have
-    moonlit : the moon is near and bright, whatever the plan was
     """
     spectrographs = sorted({int(camera[1:]) for camera in cameras})
     cards: Cards = {
@@ -53,7 +53,7 @@ def exposure_header(exposure: Exposure, instrument: Instrument, cameras: Sequenc
         "OBSTYPE": exposure.flavor.upper(),
         "PROGRAM": _PROGRAM[exposure.kind],
         "EXPTIME": exposure.exptime,
-        "REQTIME": round(exposure.exptime),
+        "REQTIME": round(exposure.exptime if exposure.reqtime is None else exposure.reqtime),
         "MJD-OBS": exposure.mjd,
         "ST": _sidereal_time(exposure.mjd),
         "TIMESYS": "UTC",
@@ -87,7 +87,7 @@ def exposure_header(exposure: Exposure, instrument: Instrument, cameras: Sequenc
         "INIFILE": f"qlstream simulate {__version__}",
     }
     if exposure.flavor == "science":
-        cards |= _pointing(exposure, moonlit)
+        cards |= _pointing(exposure)
     return cards
 
 
@@ -142,8 +142,7 @@ def camera_header(
     return {**cards, **detector.sections}
 
 
-def _pointing(exposure: Exposure, moonlit: bool) -> Cards:
-    bright = exposure.kind == "science-bright"
+def _pointing(exposure: Exposure) -> Cards:
     ra, dec = exposure.tilera, exposure.tiledec
     cards: Cards = {
         "TILEID": exposure.tileid,
@@ -163,16 +162,16 @@ def _pointing(exposure: Exposure, moonlit: bool) -> Cards:
         "SEEING": exposure.seeing,
         "ETCSEENG": exposure.seeing,
         "PMSEEING": round(exposure.seeing * 1.03, 4),
-        "TRANSPAR": 0.98,
-        "ETCTRANS": 0.98,
+        "TRANSPAR": exposure.transparency,
+        "ETCTRANS": exposure.transparency,
         "SKYLEVEL": round(1.0 + exposure.moonlight, 3),
-        "MOONSEP": 12.0 if moonlit else exposure.moonsep,
-        "MOONRA": round((ra + (12.0 if moonlit else exposure.moonsep)) % 360.0, 3),
+        "MOONSEP": exposure.moonsep,
+        "MOONRA": round((ra + exposure.moonsep) % 360.0, 3),
         "MOONDEC": round(dec, 3),
         "SUNRA": 297.0,
         "SUNDEC": -21.0,
         "NTSSURVY": "main",
-        "NTSPROG": "BRIGHT" if bright else "DARK",
+        "NTSPROG": _PROGRAM[exposure.kind],
     }
     return cards
 

@@ -14,7 +14,7 @@ from qlstream.io.raw import write_raw
 from qlstream.simulate.calibration import write_calibration, write_spectrograph_map
 from qlstream.simulate.damage import damage
 from qlstream.simulate.exposure import build_camera, simulate_camera
-from qlstream.simulate.faults import Fault
+from qlstream.simulate.faults import Fault, as_observed
 from qlstream.simulate.headers import exposure_header
 from qlstream.simulate.schedule import DEFAULT_NIGHT, Exposure, plan_night
 from qlstream.simulate.targets import assign_targets, fibermap_of
@@ -94,8 +94,9 @@ def _write_exposure(
 ) -> Path:
     night, expid = exposure.night, exposure.expid
     kinds = {fault.kind for fault in faults}
-    primary = exposure_header(exposure, instrument, cameras, "moonlit" in kinds)
-    targets = assign_targets(instrument, exposure, seed, faults)
+    observed = as_observed(exposure, faults)
+    primary = exposure_header(observed, instrument, cameras)
+    targets = assign_targets(instrument, observed, seed, faults)
     images: dict[str, tuple[Any, dict[str, Any]]] = {}
     for camera in cameras:
         report(f"{exposure.kind} exposure {expid}, {camera}")
@@ -111,7 +112,7 @@ def _write_exposure(
     path = Path(findfile("raw", night, expid, rawdata_dir=out / "raw"))
     path.parent.mkdir(parents=True, exist_ok=True)
     if exposure.flavor not in ("zero", "dark") and "missing-fibermap" not in kinds:  # first, so that none has to wait
-        write_fibermap(path.parent / f"fibermap-{expid:08d}.fits", fibermap_of(targets, instrument, exposure, primary))
+        write_fibermap(path.parent / f"fibermap-{expid:08d}.fits", fibermap_of(targets, instrument, observed, primary))
     with atomic_path(path) as temporary:
         write_raw(temporary, primary, images)
         damage(temporary, faults, tuple(images))

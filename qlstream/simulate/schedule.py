@@ -11,11 +11,12 @@ import numpy as np
 from qlstream.simulate.lamps import ARC_EXPTIME, FLAT_EXPTIME
 from qlstream.simulate.seeds import generator
 
-KINDS = ("zero", "dark", "arc", "flat", "science-dark", "science-bright")
+KINDS = ("zero", "dark", "arc", "flat", "science-dark", "science-gray", "science-bright")
 DEFAULT_NIGHT = (
     "zero", "zero", "dark", "arc", "arc", "flat", "flat", "flat",
     "science-dark", "science-dark", "science-bright", "science-dark",
 )  # fmt: skip
+CLEAR = 0.98  # transparency of a cloudless sky
 READOUT = 60.0  # from the shutter's closing to the next exposure [second]
 _EXPTIME = {
     "zero": 0.0,
@@ -23,8 +24,12 @@ _EXPTIME = {
     "arc": ARC_EXPTIME,
     "flat": FLAT_EXPTIME,
     "science-dark": 900.0,
+    "science-gray": 900.0,
     "science-bright": 300.0,
 }
+_MOONLIGHT = {"science-dark": (0.0, 0.1), "science-gray": (0.6, 1.2), "science-bright": (2.5, 5.0)}
+_MOONSEP = {"science-dark": (80.0, 120.0), "science-gray": (60.0, 90.0), "science-bright": (50.0, 80.0)}
+_TILES = {"science-dark": 0, "science-gray": 10000, "science-bright": 20000}
 _UNIX_EPOCH_MJD = 40587.0
 
 
@@ -36,7 +41,9 @@ class Exposure:
     ----------
     kind : one of KINDS
     mjd : start, UTC
-    exptime : [second]
+    exptime : that the shutter was open [second]
+    reqtime : that was asked for [second]; as long as exptime if None
+    transparency : fraction of starlight that the clouds let through; CLEAR if there are none
     seeing : FWHM [arcsec]
     moonlight : scattered moonlight in units of the dark sky's continuum at 5500 Angstrom
     moonsep : distance of the moon [degree]
@@ -55,6 +62,8 @@ class Exposure:
     moonlight: float = 0.0
     moonsep: float = 90.0
     sequence: tuple[int, int] = (1, 1)
+    reqtime: float | None = None
+    transparency: float = CLEAR
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -109,20 +118,19 @@ def plan_night(
 def _point(exposure: Exposure, earlier: Sequence[Exposure], seed: int) -> Exposure:
     """Seeing, airmass, moon, and a tile: the one before if that was of the same program and observed only once."""
     rng = generator(seed, exposure.night, exposure.expid, "conditions")
-    bright = exposure.kind == "science-bright"
     last = earlier[-1] if earlier else None
     again = last is not None and last.kind == exposure.kind and sum(e.tileid == last.tileid for e in earlier) < 2
     tile = last if again and last is not None else None
     return replace(
         exposure,
         exptime=round(exposure.exptime * rng.uniform(0.97, 1.03), 4),
-        tileid=tile.tileid if tile else int(20000 * bright + 1000 + exposure.expid),
+        tileid=tile.tileid if tile else _TILES[exposure.kind] + 1000 + exposure.expid,
         tilera=tile.tilera if tile else round(rng.uniform(100.0, 200.0), 3),
         tiledec=tile.tiledec if tile else round(rng.uniform(-5.0, 60.0), 3),
         airmass=round(rng.uniform(1.02, 1.35), 4),
         seeing=round(float(np.clip(rng.lognormal(np.log(1.05), 0.12), 0.75, 1.6)), 3),
-        moonlight=round(rng.uniform(2.5, 5.0), 3) if bright else round(rng.uniform(0.0, 0.1), 3),
-        moonsep=round(rng.uniform(50.0, 80.0), 2) if bright else round(rng.uniform(80.0, 120.0), 2),
+        moonlight=round(rng.uniform(*_MOONLIGHT[exposure.kind]), 3),
+        moonsep=round(rng.uniform(*_MOONSEP[exposure.kind]), 2),
     )
 
 

@@ -44,10 +44,15 @@ MM_PER_DEGREE = 254.0  # plate scale of the focal plane
 MISPLACED = 1.2  # distance of a mispositioned fiber from its target [arcsec]
 _DESI_BIT = {"LRG": 0, "ELG": 1, "QSO": 2, "BGS": 60, "MWS": 61, "SKY": 32, "STD": 33}
 _STD_BRIGHT = 35
-_MIX = {"science-dark": (("ELG", 0.4), ("LRG", 0.3), ("QSO", 0.3)), "science-bright": (("BGS", 0.7), ("MWS", 0.3))}
+_MIX = {
+    "science-dark": (("ELG", 0.4), ("LRG", 0.3), ("QSO", 0.3)),
+    "science-gray": (("ELG", 1.0),),
+    "science-bright": (("BGS", 0.7), ("MWS", 0.3)),
+}
 # per class: range of r magnitude, redshift, half-light radius [arcsec]
 _MAGNITUDE = {"ELG": (21.8, 23.4), "LRG": (20.0, 21.8), "QSO": (18.0, 22.5), "BGS": (16.0, 19.8), "MWS": (16.0, 19.0)}
-_STD_MAGNITUDE = {"science-dark": (16.5, 18.5), "science-bright": (15.7, 17.5)}
+_STD_MAGNITUDE = {"science-dark": (16.5, 18.5), "science-gray": (16.5, 18.5), "science-bright": (15.7, 17.5)}
+_OBSCONDITIONS = {"science-dark": 1, "science-gray": 2, "science-bright": 4}
 _REDSHIFT = {"ELG": (0.6, 1.6), "LRG": (0.4, 1.0), "QSO": (0.3, 3.2), "BGS": (0.02, 0.5)}
 _HALF_LIGHT = {"ELG": (0.3, 0.6), "LRG": (0.5, 1.2), "BGS": (0.6, 2.5)}
 
@@ -121,7 +126,7 @@ def fibermap_of(targets: Targets, instrument: Instrument, exposure: Exposure, he
     meta = {
         "TILEID": exposure.tileid, "TILERA": exposure.tilera, "TILEDEC": exposure.tiledec, "FIELDROT": 0.0,
         "FA_PLAN": "2026-01-01", "FA_VER": "5.0.0", "FA_SURV": "main", "FAFLAVOR": "maindark", "SURVEY": "main",
-        "FAPRGRM": "bright" if exposure.kind == "science-bright" else "dark", "GOALTIME": 1000.0, "GOALTYPE": "DARK",
+        "FAPRGRM": exposure.kind.partition("-")[2] or "dark", "GOALTIME": 1000.0, "GOALTYPE": "DARK",
         "GUIDEFIL": "MISSING", "COORDFIL": "MISSING",
     }  # fmt: skip
     cards = ("EXPID", "NIGHT", "EXPTIME", "MJD-OBS", "DATE-OBS", "OBSTYPE", "FLAVOR", "PROGRAM", "AIRMASS")
@@ -182,7 +187,7 @@ def _describe(
     row["TARGET_RA"], row["TARGET_DEC"] = _sky_position(row["FIBERASSIGN_X"], row["FIBERASSIGN_Y"], exposure)
     row["SUBPRIORITY"] = rng.uniform()
     row["LAMBDA_REF"], row["REF_EPOCH"], row["PHOTSYS"], row["RELEASE"] = 5400.0, 2020.0, b"S", 9010
-    row["OBSCONDITIONS"] = 4 if exposure.kind == "science-bright" else 1
+    row["OBSCONDITIONS"] = _OBSCONDITIONS[exposure.kind]
     row["EBV"] = rng.uniform(0.01, 0.06)
     row["BRICKID"], row["BRICK_OBJID"] = 300000 + exposure.tileid % 100000, fiber
     row["BRICKNAME"] = (

@@ -12,7 +12,10 @@ from qlstream.simulate.exposure import SimulatedCamera, simulate_camera
 from qlstream.simulate.faults import parse_fault
 from qlstream.simulate.schedule import Exposure
 
-EXPTIME = {"zero": 0.0, "dark": 300.0, "arc": 5.0, "flat": 120.0, "science-dark": 900.0, "science-bright": 300.0}
+EXPTIME = {
+    "zero": 0.0, "dark": 300.0, "arc": 5.0, "flat": 120.0, "science-dark": 900.0, "science-gray": 900.0,
+    "science-bright": 300.0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

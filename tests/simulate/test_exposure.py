@@ -7,7 +7,7 @@ from qlstream.datamodel.flavor import flavor_of, program_of
 from qlstream.simulate.exposure import simulate_camera
 from qlstream.simulate.schedule import plan_night
 
-KINDS = ["zero", "dark", "arc", "flat", "science-dark", "science-bright"]
+KINDS = ["zero", "dark", "arc", "flat", "science-dark", "science-gray", "science-bright"]
 # fmt: off
 CAMERA_CARDS = {
     "CAMERA", "SPECGRPH", "SPECID", "DETECTOR", "CCDNAME", "CCDCFG", "CCDTMING", "FEEVER", "DOSVER", "CCDSIZE",

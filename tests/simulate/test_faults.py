@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from qlstream.simulate.faults import KINDS, parse_fault
+from qlstream.simulate.exposure import simulate_camera
+from qlstream.simulate.faults import KINDS, as_observed, parse_fault
 from qlstream.simulate.schedule import Exposure
 
 
@@ -13,6 +14,7 @@ def test_a_fault_tells_kind_camera_part_and_exposure(mini):
     assert str(fault) == "noisy-amp:r0:b@11"
     assert (fault.kind, fault.camera, fault.part, fault.expid) == ("noisy-amp", "r0", "b", 11)
     assert parse_fault("mispositioned:r1:3,7-9", mini).fibers == (3, 7, 8, 9)
+    assert parse_fault("dead-lamp:Ne@3", mini).part == "Ne"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,11 @@ def test_a_fault_tells_kind_camera_part_and_exposure(mini):
         ("lamp-off:r0:A", "whole camera"),
         ("mispositioned:r0:40", "0 to 39"),
         ("mispositioned:r0:x", "3,7-9"),
+        ("swapped-amps:r0:AA", "two amplifiers"),
+        ("swapped-amps:r0:A", "two amplifiers"),
+        ("dead-lamp:Na", "Ar, Cd, Hg"),
+        ("clouds:r0", "whole exposure"),
+        ("dead-fibers:r0:50", "0 to 39"),
         ("truncated:r0:", "KIND"),
         ("truncated@yesterday", "KIND"),
     ],
@@ -128,3 +135,113 @@ def test_moonlight_brightens_the_sky_and_the_header_says_where_the_moon_is(simul
     assert np.median(bad.truth.sky) > 4 * np.median(good.truth.sky)
     np.testing.assert_array_equal(good.truth.target, bad.truth.target)
     assert bad.raw.primary["MOONSEP"] < 20 < good.raw.primary["MOONSEP"]
+
+
+def test_pickup_moves_whole_rows_of_one_amplifier(simulated):
+    good, bad = simulated("zero"), simulated("zero", "r0", "pickup:r0:C")
+
+    difference = bad.raw.pix.astype(int) - good.raw.pix
+    rows = {}
+    for amp in good.raw.amps:
+        of_data, of_overscan = difference[amp.datasec.slices], difference[amp.biassec.slices]
+        assert np.ptp(of_data, axis=1).max() == np.ptp(of_overscan, axis=1).max() == 0
+        np.testing.assert_array_equal(of_data[:, 0], of_overscan[:, 0])
+        rows[amp.name] = of_data[:, 0]
+    assert not rows["A"].any()
+    assert rows["C"].std() == pytest.approx(6.0, rel=5 / np.sqrt(2 * len(rows["C"])))
+
+
+def test_swapped_amplifiers_deliver_each_other_s_pixels_from_their_own_corner(simulated):
+    good, bad = simulated("flat"), simulated("flat", "r0", "swapped-amps:r0:AB")
+
+    amps = {amp.name: amp for amp in good.raw.amps}
+    for here, there in (("A", "B"), ("B", "A"), ("C", "C"), ("D", "D")):
+        for section in ("datasec", "biassec", "orsec"):
+            came = bad.raw.pix[getattr(amps[here], section).slices]
+            was = good.raw.pix[getattr(amps[there], section).slices]
+            np.testing.assert_array_equal(came, was[:, ::-1] if here != there else was)
+
+
+def test_a_readout_that_never_happened_is_one_number(simulated):
+    assert np.ptp(simulated("science-dark", "r0", "no-readout:r0").raw.pix) == 0
+
+
+def test_a_light_leak_brightens_a_dark_more_to_one_side(simulated):
+    good, bad = simulated("dark"), simulated("dark", "r0", "light-leak:r0")
+
+    gain = 1.55
+    for amp, electrons in (("A", 90.0), ("B", 150.0)):  # 0.2 to 0.6 electrons a second, over 300 s
+        section = next(a for a in good.raw.amps if a.name == amp).datasec.slices
+        extra = np.median(bad.raw.pix[section]) - np.median(good.raw.pix[section])
+        assert extra * gain == pytest.approx(electrons, rel=0.1)
+
+
+def test_a_storm_of_cosmic_rays(simulated):
+    good, bad = simulated("dark").truth, simulated("dark", "r0", "cosmic-storm:r0").truth
+
+    assert np.count_nonzero(bad.cosmics) > 15 * np.count_nonzero(good.cosmics)
+    np.testing.assert_array_equal(good.image, bad.image)
+
+
+def test_a_dim_lamp_gives_two_fifths_of_its_light(simulated):
+    for kind in ("arc", "flat"):
+        good, bad = simulated(kind).truth, simulated(kind, "r0", "dim-lamp:r0").truth
+        np.testing.assert_allclose(bad.sky, 0.4 * good.sky, atol=1e-9)
+
+
+def test_a_dead_lamp_takes_its_lines_and_leaves_the_others(simulated):
+    good, bad = simulated("arc").truth, simulated("arc", "r0", "dead-lamp:Ne").truth
+
+    fiber = int(np.argmax(good.sky.sum(axis=1)))
+    neon, krypton = (np.argmin(np.abs(good.wave[fiber] - wave)) for wave in (6404.02, 7589.50))
+    assert bad.sky[fiber, neon] < 1e-3 * good.sky[fiber, neon]
+    assert bad.sky[fiber, krypton] == pytest.approx(good.sky[fiber, krypton], rel=1e-3)
+
+
+def test_a_closed_shutter_leaves_a_science_exposure_dark(simulated):
+    assert simulated("science-dark", "r0", "closed-shutter:r0").truth.image.max() == 0
+
+
+def test_shifted_traces_lie_elsewhere_and_the_truth_says_so(simulated):
+    good, bad = simulated("arc").truth, simulated("arc", "r0", "shifted-traces:r0").truth
+
+    for axis in ("dx", "dy"):
+        np.testing.assert_allclose(getattr(bad, axis) - getattr(good, axis), 2.5, atol=1e-9)
+    wave = np.array([6700.0])
+    np.testing.assert_allclose(bad.traces.x_vs_wave(wave) - good.traces.x_vs_wave(wave), 2.5, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("dead-fibers", 0.0), ("dim-fibers", 1 / 3)])
+def test_fibers_that_lose_light_lose_it_in_every_arm_and_flavor(simulated, kind, left):
+    for flavor, camera in (("flat", "r0"), ("science-dark", "b0"), ("arc", "z0")):
+        good, bad = simulated(flavor, camera).truth, simulated(flavor, camera, f"{kind}:r0:3,7-9").truth
+        hit = np.isin(np.arange(len(good.sky)), [3, 7, 8, 9])
+        for axis in ("flux", "fiberflat", "throughput"):
+            np.testing.assert_allclose(getattr(bad, axis)[hit], left * getattr(good, axis)[hit], rtol=1e-12)
+            np.testing.assert_array_equal(getattr(bad, axis)[~hit], getattr(good, axis)[~hit])
+
+
+def test_clouds_dim_the_targets_and_not_the_sky(simulated):
+    good, bad = simulated("science-dark"), simulated("science-dark", "r0", "clouds")
+
+    np.testing.assert_allclose(bad.truth.target, 0.15 * good.truth.target, rtol=1e-3)
+    np.testing.assert_array_equal(good.truth.sky, bad.truth.sky)
+    assert bad.raw.primary["TRANSPAR"] == pytest.approx(0.15 * good.raw.primary["TRANSPAR"], abs=1e-4)
+
+
+def test_a_shutter_that_closes_early_is_told_by_exptime_but_not_by_reqtime(simulated):
+    good, bad = simulated("science-dark"), simulated("science-dark", "r0", "short-exposure")
+
+    assert bad.raw.primary["REQTIME"] == good.raw.primary["REQTIME"] == 900
+    assert bad.raw.header["EXPTIME"] == pytest.approx(45.0, abs=0.1)
+    np.testing.assert_allclose(bad.truth.sky, 0.05 * good.truth.sky, rtol=1e-6)
+
+
+def test_what_happens_to_a_whole_exposure_happens_once(mini, make_exposure):
+    exposure, fault = make_exposure("science-dark"), parse_fault("short-exposure@7", mini)
+
+    observed = as_observed(exposure, [fault])
+
+    assert (observed.exptime, observed.reqtime) == (45.0, 900.0)
+    assert as_observed(make_exposure("zero"), [fault]).exptime == 0.0
+    assert simulate_camera(mini, "r0", exposure, 3, [fault]).raw.header["EXPTIME"] == pytest.approx(45.0, abs=0.1)
