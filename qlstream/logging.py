@@ -1,11 +1,13 @@
-"""Structured logs, tagged with expid and camera: text for the terminal, JSON lines for a file."""
+"""Structured logs, tagged with expid, camera and stage: text for the terminal, JSON lines for a file."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,26 @@ from typing import Any
 import orjson
 
 _ROOT = "qlstream"
+_TAGS = ("expid", "camera", "stage", "elapsed_s")  # of the JSON lines, where a line has them
+_stage: ContextVar[str | None] = ContextVar("stage", default=None)
 
 
 class ExposureLog(logging.LoggerAdapter[logging.Logger]):
     """A logger whose lines carry the exposure and the camera they belong to."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        kwargs["extra"] = {**(self.extra or {}), "stage": _stage.get(), **kwargs.get("extra", {})}
         return msg, kwargs
+
+
+@contextmanager
+def stage_log(stage: str) -> Iterator[None]:
+    """Within the block, the lines of every ExposureLog carry the name of this stage or metric."""
+    token = _stage.set(stage)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
 
 
 def get_log(name: str) -> logging.Logger:
@@ -59,14 +73,14 @@ def start_logging(level: str = "INFO", file: Path | None = None) -> None:
 
 
 class _Text(logging.Formatter):
-    """`2026-01-15T07:12:03Z WARNING camera 00000082 r3: message`"""
+    """`2026-01-15T07:12:03Z WARNING camera 00000082 r3 Preproc: message`"""
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
-        expid, camera = getattr(record, "expid", None), getattr(record, "camera", None)
+        expid, camera, stage = (getattr(record, tag, None) for tag in _TAGS[:3])
         tags = [record.name.removeprefix(f"{_ROOT}.")]
         tags += [f"{expid:08d}"] if expid is not None else []
-        tags += [camera] if camera else []
+        tags += [tag for tag in (camera, stage) if tag]
         text = f"{when} {record.levelname} {' '.join(tags)}: {record.getMessage()}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
@@ -82,7 +96,7 @@ class _Json(logging.Formatter):
             "pid": record.process,
             "message": record.getMessage(),
         }
-        for tag in ("expid", "camera"):
+        for tag in _TAGS:
             if (value := getattr(record, tag, None)) is not None:
                 line[tag] = value
         if record.exc_info:

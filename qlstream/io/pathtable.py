@@ -40,7 +40,7 @@ TEMPLATES: dict[str, str] = {
     },
     **{
         kind: f"{_EXPOSURE}/{kind}-{{camera}}-{{expid}}.fits"
-        for kind in ("skycorr", "psf", "qframe", "psfboot", "qsky", "qcframe", "qfiberflat")
+        for kind in ("skycorr", "psf", "qframe", "psfboot", "qsky", "qfframe", "qsframe", "qcframe", "qfiberflat")
     },
     "fitpsf": f"{_EXPOSURE}/fit-psf-{{camera}}-{{expid}}.fits",
     "stdstars": f"{_EXPOSURE}/stdstars-{{spectrograph}}-{{expid}}.fits{{gz}}",
@@ -101,6 +101,7 @@ TEMPLATES: dict[str, str] = {
     "ql_file": f"{_EXPOSURE}/ql-qlfile-{{camera}}-{{expid}}.json",
     "ql_fig": f"{_EXPOSURE}/ql-qlfig-{{camera}}-{{expid}}.png",
     "ql_mergedQA_file": f"{_EXPOSURE}/ql-mergedQA-{{camera}}-{{expid}}.json",
+    "ql_exposure_plots": f"{_EXPOSURE}/ql-plots-{{expid}}.pdf",
 }  # fmt: skip
 
 # Grouped spectra come by tile, by single exposure of a tile, or by pixel; X alone means the one whose inputs are given.

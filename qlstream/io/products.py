@@ -36,12 +36,17 @@ def write_product(kind: str, data: Any, path: Path | str) -> None:
     ValueError : unknown product, or one that cannot be made of such data
     """
     if kind not in _WRITERS:
-        raise ValueError(f"unknown product {kind!r}; a plan may write {', '.join(_WRITERS)}")
+        raise ValueError(f"unknown product {kind!r}; a plan may write {', '.join(PRODUCTS)}")
     accepted, write = _WRITERS[kind]
     if not isinstance(data, accepted):
         needed = " or ".join(c.__name__ for c in accepted)
         raise ValueError(f"product {kind} cannot be made of {type(data).__name__}; it needs {needed}")
     write(path, data)
+
+
+def can_make(kind: str, data_type: type) -> bool:
+    """Whether the output of a stage that is declared as `data_type` may make the product `kind`."""
+    return any(issubclass(data_type, one) or issubclass(one, data_type) for one in _WRITERS[kind][0])
 
 
 def _write_traces(path: Path | str, data: Image | XYTraceSet) -> None:
@@ -71,6 +76,8 @@ _WRITERS: dict[str, tuple[tuple[type, ...], Callable[[Path | str, Any], None]]] 
     "preproc": ((Image,), write_image),
     "psf": ((Image, XYTraceSet), _write_traces),
     "qframe": ((QFrame,), write_qframe),
+    "qfframe": ((QFrame,), write_qframe),
+    "qsframe": ((QFrame,), write_qframe),
     "qcframe": ((QFrame,), write_qframe),
     "qsky": ((QFrame,), _write_quick_sky),
     "qfiberflat": ((FiberFlat,), write_fiberflat),
@@ -81,3 +88,5 @@ _WRITERS: dict[str, tuple[tuple[type, ...], Callable[[Path | str, Any], None]]] 
     "sky": ((SkyModel, Frame), _write_sky),
     "fiberflat": ((FiberFlat,), write_fiberflat),
 }
+
+PRODUCTS = tuple(_WRITERS)

@@ -116,6 +116,8 @@ class Plan:
                 if not any(n in names for n in wanted):
                     wrong.append(f"steps.{i}.run: {stage.name} needs {' or '.join(wanted)} before it")
             have = have if stage.aside else gives
+            for key, kinds in (("write", entry.write), ("write_on_request", entry.write_on_request)):
+                wrong += [f"steps.{i}.{key}: {problem}" for problem in _wrong_products(kinds, stage, gives)]
             for j, check in enumerate(checks):
                 if check is not None and not issubclass(gives, check.types()[0]):
                     wrong.append(

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from qlstream.calibration.served import CalibrationUse, MissingCalibration
 from qlstream.datamodel.image import RawCamera
+from qlstream.logging import stage_log
 from qlstream.pipeline.algorithm import MonitoringAlg, PipelineAlg
 from qlstream.pipeline.context import Context
+from qlstream.pipeline.heartbeat import Heartbeat
 from qlstream.pipeline.plan import Plan
 from qlstream.pipeline.resources import peak_memory
 from qlstream.pipeline.result import Check, QAResult, QASeverity
@@ -50,6 +52,9 @@ class Outcome:
     judged : (stage, its QAResult), in order
     products : product kind -> data to write; a later stage replaces what an earlier one gave
     costs : stage name -> what it took, its metrics apart
+    check_costs : (stage, metric) -> what the metric took
+    failed : the stage that broke -> reason
+    calibrations : what served, in the order it was asked for
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +62,9 @@ class Outcome:
     judged: list[tuple[str, QAResult]] = field(default_factory=list)
     products: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
+    check_costs: dict[tuple[str, str], Cost] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    calibrations: list[CalibrationUse] = field(default_factory=list)
 
     @property
     def severity(self) -> QASeverity:
@@ -90,6 +98,10 @@ class Runner:
         ------
         StageFailed : a stage broke, or a needed stage met data it cannot take; `self.outcome` keeps what came before
         """
+        with Heartbeat(context.log, self.plan.heartbeat_s, self.plan.slow_s) as heartbeat:
+            return self._run(raw, context, heartbeat)
+
+    def _run(self, raw: RawCamera, context: Context, heartbeat: Heartbeat) -> Outcome:
         data: Any = raw
         outcome = self.outcome
         for step in self.plan.steps:
@@ -97,12 +109,15 @@ class Runner:
             reason = self._reason_to_skip(stage, data)
             if reason is None:
                 self.reporter.stage_started(stage.name)
+                heartbeat.begin(stage.name)
                 try:
-                    out, cost = _timed(lambda s=stage, d=data: s.run(d, context))  # type: ignore[misc]
+                    with stage_log(stage.name):
+                        out, cost = _timed(lambda s=stage, d=data: s.run(d, context))  # type: ignore[misc]
                 except MissingCalibration as missing:
                     reason = str(missing)
                 except Exception as error:
-                    raise StageFailed(f"{stage.name}: {type(error).__name__}: {error}") from error
+                    outcome.failed[stage.name] = f"{type(error).__name__}: {error}"
+                    raise StageFailed(f"{stage.name}: {outcome.failed[stage.name]}") from error
                 finally:
                     self._report_calibrations(context)
             if reason is not None:
@@ -117,8 +132,11 @@ class Runner:
             for kind in (*step.write, *(k for k in step.write_on_request if k in self.requested)):
                 outcome.products[kind] = out
             for check in step.checks:
-                result, cost = _timed(lambda c=check, d=out: _checked(c, d, context))  # type: ignore[misc]
+                heartbeat.begin(check.name)
+                with stage_log(check.name):
+                    result, cost = _timed(lambda c=check, d=out: _checked(c, d, context))  # type: ignore[misc]
                 outcome.judged.append((stage.name, result))
+                outcome.check_costs[stage.name, check.name] = cost
                 self.reporter.qa_result(stage.name, result, cost)
             self._report_calibrations(context)  # that a metric asked for
         return outcome
@@ -136,7 +154,9 @@ class Runner:
 
     def _report_calibrations(self, context: Context) -> None:
         while context.calibration.used:
-            self.reporter.calibration_used(context.calibration.used.pop(0))
+            use = context.calibration.used.pop(0)
+            self.outcome.calibrations.append(use)
+            self.reporter.calibration_used(use)
 
 
 def _checked(check: MonitoringAlg[Any], data: Any, context: Context) -> QAResult:

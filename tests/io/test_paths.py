@@ -55,7 +55,7 @@ TABLE: list[tuple[str, dict, str]] = [
     ],
     *[
         (kind, CAMEXP, f"{EXPOSURES}/{kind}-r3-00000005.fits")
-        for kind in ["skycorr", "psf", "qframe", "psfboot", "qsky", "qcframe", "qfiberflat"]
+        for kind in ["skycorr", "psf", "qframe", "psfboot", "qsky", "qfframe", "qsframe", "qcframe", "qfiberflat"]
     ],
     ("fitpsf", CAMEXP, f"{EXPOSURES}/fit-psf-r3-00000005.fits"),
     ("stdstars", {**EXP, "spectrograph": 3}, f"{EXPOSURES}/stdstars-3-00000005.fits.gz"),
@@ -159,6 +159,7 @@ TABLE: list[tuple[str, dict, str]] = [
     ("ql_file", {**CAMEXP, "word": "getbias"}, f"{EXPOSURES}/ql-getbias-r3-00000005.json"),
     ("ql_fig", {**CAMEXP, "word": "skysub"}, f"{EXPOSURES}/ql-skysub-r3-00000005.png"),
     ("ql_mergedQA_file", CAMEXP, f"{EXPOSURES}/ql-mergedQA-r3-00000005.json"),
+    ("ql_exposure_plots", EXP, f"{EXPOSURES}/ql-plots-00000005.pdf"),
 ]
 
 

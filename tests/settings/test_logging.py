@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from qlstream.logging import exposure_log, get_log, start_logging
+from qlstream.logging import exposure_log, get_log, stage_log, start_logging
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +58,16 @@ def test_starting_again_does_not_double_the_lines(capsys):
     get_log("test").info("once")
 
     assert capsys.readouterr().err.count("once") == 1
+
+
+def test_lines_from_within_a_stage_tell_which(tmp_path, capsys):
+    start_logging("INFO", tmp_path / "night.jsonl")
+
+    with stage_log("Flexure"):
+        exposure_log(82, "r3").warning("few lines")
+    exposure_log(82, "r3").warning("after it")
+
+    assert "camera 00000082 r3 Flexure: few lines" in capsys.readouterr().err
+    inside, after = (json.loads(line) for line in (tmp_path / "night.jsonl").read_text().splitlines())
+    assert inside["stage"] == "Flexure"
+    assert "stage" not in after
