@@ -1,13 +1,15 @@
-"""Resolution matrix of one spectrum, stored by diagonals."""
+"""Resolution matrices, stored by diagonals."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from math import erf, sqrt
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numba import njit
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import dia_matrix
-from scipy.special import erf
 
 Array = NDArray[np.float64]
 
@@ -33,30 +35,27 @@ class Resolution:
                 "use from_dense for a matrix and from_widths for Gaussian sigmas"
             )
 
-    @classmethod
-    def from_widths(cls, sigma: ArrayLike, ndiag: int = DEFAULT_NDIAG) -> Resolution:
-        """Gaussian spread: entries are integrals of the Gaussian over each pixel.
+    @staticmethod
+    def from_widths(sigma: ArrayLike, ndiag: int = DEFAULT_NDIAG, mu: float = 0.0) -> Resolution:
+        """Gaussian spread, as `gaussian_bands` has it.
 
         Parameters
         ----------
-        sigma : (nwave,) Gaussian sigma of each model bin [pixel], positive
+        sigma : (nwave,) Gaussian sigma of each model bin [bin], positive
         ndiag : number of diagonals, odd
+        mu : common offset of all lines, towards smaller indices [bin]
 
         Raises
         ------
         ValueError : a sigma is not positive, or ndiag is even
         """
         sigma = np.asarray(sigma, dtype=np.float64)
-        if sigma.ndim != 1 or not (sigma > 0).all():
-            raise ValueError("Resolution.from_widths: sigma must be (nwave,), positive and finite [pixel]")
-        if ndiag % 2 == 0:
-            raise ValueError(f"Resolution.from_widths: ndiag = {ndiag} must be odd")
-        edges = np.arange(ndiag + 1) - ndiag // 2 - 0.5  # of the output bins, relative to the model bin
-        cumulative = 0.5 * (1 + erf(edges[:, None] / (np.sqrt(2) * sigma)))
-        return cls(np.diff(cumulative, axis=0))
+        if sigma.ndim != 1:
+            raise ValueError(f"Resolution.from_widths: sigma {sigma.shape} must be (nwave,), positive and finite [bin]")
+        return Resolution(gaussian_bands(sigma[None, :], ndiag, mu, np.float64)[0])
 
-    @classmethod
-    def from_dense(cls, matrix: ArrayLike, ndiag: int = DEFAULT_NDIAG) -> Resolution:
+    @staticmethod
+    def from_dense(matrix: ArrayLike, ndiag: int = DEFAULT_NDIAG) -> Resolution:
         """The central `ndiag` diagonals of a square matrix.
 
         Raises
@@ -72,7 +71,7 @@ class Resolution:
             offset = ndiag // 2 - k
             columns = np.arange(max(offset, 0), n + min(offset, 0))
             data[k, columns] = matrix[columns - offset, columns]
-        return cls(data)
+        return Resolution(data)
 
     @property
     def ndiag(self) -> int:
@@ -101,3 +100,54 @@ class Resolution:
         return np.asarray(self.sparse @ np.asarray(model, dtype=np.float64))
 
     __matmul__ = dot
+
+
+def gaussian_bands(sigma: Array, ndiag: int, mu: float = 0.0, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Bands of many resolution matrices at once, from the widths of their lines.
+
+    The entry of offset d is the integral of a Gaussian over one bin, 1/2 [erf((d + 1/2 - mu) / (sqrt2 sigma)) -
+    erf((d - 1/2 - mu) / (sqrt2 sigma))] (spec preproc-and-extraction §10.2), over the sum of that column's entries:
+    what lies beyond the outermost band is shared among the others, so that every line keeps its flux. Light that
+    leaves the spectrum at its ends is not given back, since it does leave it.
+
+    Parameters
+    ----------
+    sigma : (nspec, nwave) Gaussian sigma of each model bin, in bins of the spectrum itself; positive
+    ndiag : number of diagonals, odd
+    mu : common offset of all lines, towards smaller indices [bin]
+
+    Returns
+    -------
+    (nspec, ndiag, nwave) of `dtype`, in the order of `Resolution.data`
+
+    Raises
+    ------
+    ValueError : a sigma is not positive, or ndiag is even
+    """
+    sigma = np.asarray(sigma, dtype=np.float64)
+    if sigma.ndim != 2 or not ((sigma > 0) & np.isfinite(sigma)).all():
+        raise ValueError("gaussian_bands: sigma must be (nspec, nwave), positive and finite [bin]")
+    if ndiag < 1 or ndiag % 2 == 0:
+        raise ValueError(f"gaussian_bands: ndiag = {ndiag} must be odd")
+    bands = np.empty((sigma.shape[0], ndiag, sigma.shape[1]), dtype)
+    _fill_bands(sigma, float(mu), bands)
+    return bands
+
+
+@njit(nogil=True, cache=True)
+def _fill_bands(sigma, mu, bands):  # type: ignore[no-untyped-def]
+    nspec, ndiag, nwave = bands.shape
+    half = ndiag // 2
+    value = np.empty(ndiag)
+    for i in range(nspec):
+        for j in range(nwave):
+            root = 1.0 / (sqrt(2.0) * sigma[i, j])
+            high = erf((half + 0.5 - mu) * root)
+            first = high
+            for k in range(ndiag):
+                low = erf((half - k - 0.5 - mu) * root)
+                value[k] = high - low
+                high = low
+            norm = 1.0 / (first - high)
+            for k in range(ndiag):
+                bands[i, k, j] = value[k] * norm

@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qlstream.numeric.resample import bin_edges, project_flux, resample_flux
+from qlstream.numeric.resample import bin_edges, project_counts, project_flux, resample_flux
 
 
 def uneven_grid(n=400, low=5000.0, high=5400.0):
@@ -83,3 +85,41 @@ def test_projection_loses_only_the_bins_that_meet_a_masked_one():
 def test_a_grid_that_does_not_increase_is_refused(bad):
     with pytest.raises(ValueError, match="increasing"):
         resample_flux(bad, np.arange(4.0), np.ones(4))
+
+
+def test_many_spectra_are_projected_as_one_and_carry_the_masks_of_what_they_are_made_of():
+    rng = np.random.default_rng(9)
+    x = uneven_grid() + rng.normal(0, 0.2, (5, 1))
+    density, ivar = rng.uniform(1, 9, x.shape), rng.uniform(1, 9, x.shape)
+    density[2, 50], ivar[2, 50] = np.nan, 0.0
+    mask = np.zeros(x.shape, np.uint32)
+    mask[1, 200], mask[1, 201] = 4, 8
+    xout = np.arange(4990.0, 5410.0, 3.3)
+    edges = [bin_edges(row) for row in x]
+    width = np.diff(edges, axis=1)
+
+    flux, out_ivar, out_mask = project_counts(xout, x, density * width, ivar / width**2, mask)
+
+    for i in range(5):
+        alone = project_flux(xout, x[i], density[i], ivar[i])
+        np.testing.assert_allclose(flux[i], alone[0], rtol=1e-12)
+        np.testing.assert_allclose(out_ivar[i], alone[1], rtol=1e-12)
+    assert np.isfinite(flux).all()
+    assert np.isfinite(out_ivar).all()
+    assert np.bitwise_or.reduce(out_mask[1]) == 12
+    meets = [(left < edges[1][202]) & (right > edges[1][200]) for left, right in pairwise(bin_edges(xout))]
+    np.testing.assert_array_equal(out_mask[1] > 0, meets)
+    assert (out_mask[[0, 2, 3, 4]] == 0).all()
+
+
+def test_signal_and_variance_are_kept_where_many_bins_make_one():
+    rng = np.random.default_rng(10)
+    x = np.arange(1000.0)
+    flux, ivar = rng.uniform(5, 50, 1000), rng.uniform(0.1, 2.0, 1000)
+    xout = np.arange(-0.5 + 18.5, 1000.0, 37.0)  # 37 bins in each; the last input bins are left out
+
+    out, out_ivar = project_flux(xout, x, flux, ivar)
+
+    taken = 37 * len(xout)
+    assert (out * 37).sum() == pytest.approx(flux[:taken].sum(), rel=1e-12)
+    assert (37**2 / out_ivar[out_ivar > 0]).sum() == pytest.approx((1 / ivar[:taken]).sum(), rel=1e-12)
