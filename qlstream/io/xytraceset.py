@@ -78,7 +78,7 @@ def traces_of(fits: FitsFile, table: ParamTable | None) -> XYTraceSet:
         if name in fits:
             sigmas.append(_same_domain(fits, fits.require(name), domain))
         elif table is not None and param in table.coef:
-            sigmas.append(on_domain(table.coef[param], table.domain, domain))
+            sigmas.append(legendre.on_domain(table.coef[param], table.domain, domain))
         else:
             sigmas.append(None)
     sources = [first, *(fits.header(i) for i in (ix,) if i is not None), *([table.header] if table else [])]
@@ -86,7 +86,7 @@ def traces_of(fits: FitsFile, table: ParamTable | None) -> XYTraceSet:
     traces = XYTraceSet(xcoef, ycoef, *domain, _npix_y(fits, sources), sigmas[0], sigmas[1], meta)
     if sigmas[1] is None and "WSIGMA" in fits:
         wsigma, wdomain = _series(fits, fits.require("WSIGMA"))
-        return _with_ysig_from(traces, on_domain(wsigma, wdomain, domain))
+        return _with_ysig_from(traces, legendre.on_domain(wsigma, wdomain, domain))
     return traces
 
 
@@ -111,20 +111,10 @@ def read_param_table(fits: FitsFile) -> ParamTable:
         domains = [domain] * len(rows)
     names = [str(name).strip() for name in rows["PARAM"]]
     coef = {
-        name: on_domain(np.atleast_2d(row["COEFF"]).astype(np.float64), own, domains[0])
+        name: legendre.on_domain(np.atleast_2d(row["COEFF"]).astype(np.float64), own, domains[0])
         for name, row, own in zip(names, rows, domains, strict=True)
     }
     return ParamTable(coef, domains[0], header)
-
-
-def on_domain(coef: Array, old: Domain, new: Domain) -> Array:
-    """The same polynomials as Legendre series over another domain: exact, as both have the same degree."""
-    if max(abs(old[0] - new[0]), abs(old[1] - new[1])) == 0:
-        return coef
-    degree = coef.shape[1] - 1
-    u = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))  # Chebyshev nodes: well conditioned
-    wave = new[0] + (u + 1) * (new[1] - new[0]) / 2
-    return legendre.fit(u, legendre.evaluate(coef, legendre.reduced(wave, *old)), degree)
 
 
 def _with_ysig_from(traces: XYTraceSet, wsigma: Array) -> XYTraceSet:

@@ -68,3 +68,13 @@ def fit(u: Array, values: Array, degree: int, weights: Array | None = None) -> A
         design = legendre.legvander(u[i], degree) * root[i][:, None]
         out[i] = np.linalg.lstsq(design, values[i] * root[i], rcond=None)[0]
     return out
+
+
+def on_domain(coef: Array, old: tuple[float, float], new: tuple[float, float]) -> Array:
+    """The same polynomials (nspec, ncoef) as series over another domain (vmin, vmax): exact, the degree is the same."""
+    if old == new:
+        return coef
+    degree = coef.shape[1] - 1
+    u = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))  # Chebyshev nodes: well conditioned
+    values = new[0] + (u + 1) * (new[1] - new[0]) / 2
+    return fit(u, evaluate(coef, reduced(values, *old)), degree)

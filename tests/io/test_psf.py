@@ -11,7 +11,7 @@ import pytest
 from qlstream.io.errors import BadFile
 from qlstream.io.fitsfile import HDU, write_fits
 from qlstream.io.psf import read_psf, write_psf
-from qlstream.io.xytraceset import on_domain, read_xytraceset, write_xytraceset
+from qlstream.io.xytraceset import read_xytraceset, write_xytraceset
 from qlstream.numeric import legendre
 
 SHARED = Path(os.environ.get("QLSTREAM_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -132,7 +132,7 @@ def test_widths_in_angstrom_become_widths_in_rows(path):
 
 
 def test_a_polynomial_is_the_same_over_another_domain():
-    moved = on_domain(X, (5543.0, 7826.0), (5600.0, 7700.0))
+    moved = legendre.on_domain(X, (5543.0, 7826.0), (5600.0, 7700.0))
     before = legendre.evaluate(X, legendre.reduced(WAVE, 5543, 7826))
     np.testing.assert_allclose(legendre.evaluate(moved, legendre.reduced(WAVE, 5600, 7700)), before, rtol=1e-12)
 
