@@ -31,6 +31,7 @@ from qlstream.simulate.schedule import KINDS as EXPOSURES
 @click.option("--fault", "faults", multiple=True, metavar=GRAMMAR, help="break something; repeatable")
 @click.option("--exposures", help=f"comma-separated list of {', '.join(EXPOSURES)}; default: 12 exposures of all kinds")
 @click.option("--no-fluxcalib", is_flag=True, help="leave the average flux calibration out of the tree")
+@click.option("--fiberassign", is_flag=True, help="write fiberassign and coordinates files instead of fibermaps")
 @click.option("--noiseless", is_flag=True, help="put noiseless images in the truth files")
 def simulate(
     name: str,
@@ -41,6 +42,7 @@ def simulate(
     faults: tuple[str, ...],
     exposures: str | None,
     no_fluxcalib: bool,
+    fiberassign: bool,
     noiseless: bool,
 ) -> None:
     """Simulate a night of raw exposures, with its calibration tree and the truth beside it."""
@@ -58,7 +60,7 @@ def simulate(
                 progress.update(task, advance=1, description=what)
 
             paths = simulate_night(
-                instrument, night, out, chosen, seed, broken, kinds, not no_fluxcalib, noiseless, report
+                instrument, night, out, chosen, seed, broken, kinds, not no_fluxcalib, noiseless, report, fiberassign
             )
     except (ValueError, KeyError, FileNotFoundError) as error:
         raise click.ClickException(str(error.args[0] if error.args else error)) from None

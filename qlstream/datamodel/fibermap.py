@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.recfunctions import append_fields
 from numpy.typing import ArrayLike, NDArray
 
 from qlstream.datamodel.masks import fatal_fiber_bits
@@ -14,6 +15,8 @@ from qlstream.datamodel.masks import fatal_fiber_bits
 _DESI_BITS = {"LRG": 0, "ELG": 1, "QSO": 2, "BGS": 60, "MWS": 61}
 _STD_DESI_BITS = (33, 35)  # STD_FAINT, STD_BRIGHT
 _STD_MWS_BITS = (33, 35)  # GAIA_STD_FAINT, GAIA_STD_BRIGHT
+# CMX_TARGET has bits of its own: those of survey validation 0 and of the mini survey (spec masks-and-targets §7.1)
+_CMX_BITS = {"LRG": (10, 53), "ELG": (11, 54), "QSO": (12, 55), "BGS": (8, 56), "MWS": (9,), "STAR": (1, 2, 33, 35)}
 CLASSES = ("ELG", "LRG", "QSO", "BGS", "MWS", "STAR")  # fixed order of every per-class vector
 
 
@@ -57,6 +60,22 @@ class Fibermap:
             raise KeyError(f"the fibermap has no column {name}; it has {', '.join(self.rows.dtype.names or ())}")
         return np.full(len(self), default)
 
+    @classmethod
+    def of_lamps(cls, fibers: ArrayLike, nspec: int) -> Fibermap:
+        """What is known of the fibers of a calibration exposure, which needs no file: they all look at the lamps.
+
+        Parameters
+        ----------
+        fibers : FIBER numbers
+        nspec : fibers of a spectrograph
+        """
+        numbers = np.asarray(fibers, dtype=np.int32)
+        rows = np.zeros(
+            len(numbers), dtype=[("FIBER", "i4"), ("PETAL_LOC", "i2"), ("FIBERSTATUS", "i4"), ("OBJTYPE", "U3")]
+        )
+        rows["FIBER"], rows["PETAL_LOC"], rows["OBJTYPE"] = numbers, numbers // nspec, "TGT"
+        return cls(rows)
+
     @property
     def fiber(self) -> NDArray[np.int32]:
         return self.column("FIBER").astype(np.int32)
@@ -89,6 +108,15 @@ class Fibermap:
             text = np.char.decode(text, "ascii")
         return np.char.strip(text.astype(str))
 
+    def flagged(self, bits: ArrayLike) -> Fibermap:
+        """With these bits, (nspec,) int32, added to FIBERSTATUS; the column is made if there is none."""
+        status = self.column("FIBERSTATUS", 0).astype(np.int32) | np.asarray(bits, dtype=np.int32)
+        if "FIBERSTATUS" not in self:
+            return replace(self, rows=append_fields(self.rows, "FIBERSTATUS", status, usemask=False))
+        rows = self.rows.copy()
+        rows["FIBERSTATUS"] = status
+        return replace(self, rows=rows)
+
     def is_usable(self, use: str, arm: str | None = None) -> NDArray[np.bool_]:
         """(nspec,) True where no FIBERSTATUS bit forbids `use` (see `fatal_fiber_bits`) in `arm`."""
         status = self.column("FIBERSTATUS", 0).astype(np.int64)
@@ -102,7 +130,8 @@ class Fibermap:
     def is_class(self, name: str) -> NDArray[np.bool_]:
         """(nspec,) True for targets of class `name`, one of CLASSES; STAR means a standard star.
 
-        Target bits are those of the main survey; SV and commissioning columns are tried in their place.
+        Bits of the main survey and of survey validation count alike, since their numbers agree; commissioning has
+        its own.
 
         Raises
         ------
@@ -110,18 +139,20 @@ class Fibermap:
         """
         if name not in CLASSES:
             raise ValueError(f"unknown target class {name!r}; known are {', '.join(CLASSES)}")
-        desi = self._targets("DESI_TARGET")
-        target = self.objtype == "TGT"
+        found = _any_bit(self._targets("DESI_TARGET"), _STD_DESI_BITS if name == "STAR" else (_DESI_BITS[name],))
         if name == "STAR":
-            found = _any_bit(desi, _STD_DESI_BITS) | _any_bit(self._targets("MWS_TARGET"), _STD_MWS_BITS)
-            return target & found
-        return target & _any_bit(desi, (_DESI_BITS[name],))
+            found |= _any_bit(self._targets("MWS_TARGET"), _STD_MWS_BITS)
+        if "CMX_TARGET" in self:
+            found |= _any_bit(self.column("CMX_TARGET").astype(np.int64), _CMX_BITS[name])
+        return (self.objtype == "TGT") & found
 
     def _targets(self, column: str) -> NDArray[np.int64]:
+        """The bits of the column and of those of survey validation; files of the latter have an empty main one."""
+        bits = np.zeros(len(self), dtype=np.int64)
         for name in (column, *(f"SV{i}_{column}" for i in (1, 2, 3))):
             if name in self:
-                return self.column(name).astype(np.int64)
-        return np.zeros(len(self), dtype=np.int64)
+                bits |= self.column(name).astype(np.int64)
+        return bits
 
 
 def _any_bit(values: NDArray[np.int64], bits: Iterable[int]) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from qlstream.io.atomic import atomic_path
 from qlstream.io.fibermap import write_fibermap
 from qlstream.io.paths import findfile
 from qlstream.io.raw import write_raw
+from qlstream.simulate.assignment import write_companions
 from qlstream.simulate.calibration import write_calibration, write_spectrograph_map
 from qlstream.simulate.damage import damage
 from qlstream.simulate.exposure import build_camera, simulate_camera
@@ -34,6 +35,7 @@ def simulate_night(
     with_fluxcalib: bool = True,
     with_noiseless: bool = False,
     report: Report = lambda what: None,
+    fiberassign: bool = False,
 ) -> tuple[Path, ...]:
     """Simulate a night and write OUT/raw, OUT/calib and OUT/truth.
 
@@ -47,6 +49,8 @@ def simulate_night(
     kinds : the exposures, in order, each one of `schedule.KINDS`
     with_fluxcalib : put an average flux calibration in the tree
     with_noiseless : put the noiseless images in the truth files
+    fiberassign : science comes with its fiberassign and coordinates files, as from a telescope, instead of a
+        fibermap made of them; calibrations come without either
     report : called with what is being made, once per step; `count_steps` tells how often
 
     Returns
@@ -73,7 +77,9 @@ def simulate_night(
     paths = []
     for exposure in plan:
         hitting = [fault for fault in faults if fault.hits(exposure)]
-        paths.append(_write_exposure(instrument, exposure, out, chosen, seed, hitting, with_noiseless, report))
+        paths.append(
+            _write_exposure(instrument, exposure, out, chosen, seed, hitting, with_noiseless, report, fiberassign)
+        )
     return tuple(paths)
 
 
@@ -91,6 +97,7 @@ def _write_exposure(
     faults: Sequence[Fault],
     with_noiseless: bool,
     report: Report,
+    fiberassign: bool,
 ) -> Path:
     night, expid = exposure.night, exposure.expid
     kinds = {fault.kind for fault in faults}
@@ -112,7 +119,11 @@ def _write_exposure(
     path = Path(findfile("raw", night, expid, rawdata_dir=out / "raw"))
     path.parent.mkdir(parents=True, exist_ok=True)
     if exposure.flavor not in ("zero", "dark") and "missing-fibermap" not in kinds:  # first, so that none has to wait
-        write_fibermap(path.parent / f"fibermap-{expid:08d}.fits", fibermap_of(targets, instrument, observed, primary))
+        if not fiberassign:
+            fibermap = fibermap_of(targets, instrument, observed, primary)
+            write_fibermap(path.parent / f"fibermap-{expid:08d}.fits", fibermap)
+        elif exposure.flavor == "science":
+            write_companions(path.parent, targets, instrument, observed, seed)
     with atomic_path(path) as temporary:
         write_raw(temporary, primary, images)
         damage(temporary, faults, tuple(images))

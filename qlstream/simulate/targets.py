@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qlstream.datamodel.fibermap import Fibermap
+from qlstream.datamodel.fibermaptable import COLUMNS, desiname
 from qlstream.datamodel.masks import FiberMask
+from qlstream.datamodel.positions import position_status
 from qlstream.instrument import Instrument
 from qlstream.simulate import templates
 from qlstream.simulate.faults import Fault
@@ -19,27 +21,6 @@ from qlstream.simulate.throughput import build_fibers, fiber_fraction
 
 Array = NDArray[np.float64]
 
-# Columns of a DESI fibermap, in order (spec datamodel §4)
-COLUMNS = np.dtype(
-    [
-        ("TARGETID", "i8"), ("PETAL_LOC", "i2"), ("DEVICE_LOC", "i4"), ("LOCATION", "i8"), ("FIBER", "i4"),
-        ("FIBERSTATUS", "i4"), ("TARGET_RA", "f8"), ("TARGET_DEC", "f8"), ("DESINAME", "S22"), ("PMRA", "f4"),
-        ("PMDEC", "f4"), ("REF_EPOCH", "f4"), ("LAMBDA_REF", "f4"), ("FA_TARGET", "i8"), ("FA_TYPE", "u1"),
-        ("OBJTYPE", "S3"), ("FIBERASSIGN_X", "f4"), ("FIBERASSIGN_Y", "f4"), ("PRIORITY", "i4"),
-        ("SUBPRIORITY", "f8"), ("OBSCONDITIONS", "i4"), ("RELEASE", "i2"), ("BRICKNAME", "S8"), ("BRICKID", "i4"),
-        ("BRICK_OBJID", "i4"), ("MORPHTYPE", "S4"), ("EBV", "f4"), ("FLUX_G", "f4"), ("FLUX_R", "f4"),
-        ("FLUX_Z", "f4"), ("FLUX_W1", "f4"), ("FLUX_W2", "f4"), ("FLUX_IVAR_G", "f4"), ("FLUX_IVAR_R", "f4"),
-        ("FLUX_IVAR_Z", "f4"), ("FLUX_IVAR_W1", "f4"), ("FLUX_IVAR_W2", "f4"), ("FIBERFLUX_G", "f4"),
-        ("FIBERFLUX_R", "f4"), ("FIBERFLUX_Z", "f4"), ("FIBERTOTFLUX_G", "f4"), ("FIBERTOTFLUX_R", "f4"),
-        ("FIBERTOTFLUX_Z", "f4"), ("MASKBITS", "i2"), ("SERSIC", "f4"), ("SHAPE_R", "f4"), ("SHAPE_E1", "f4"),
-        ("SHAPE_E2", "f4"), ("REF_ID", "i8"), ("REF_CAT", "S2"), ("GAIA_PHOT_G_MEAN_MAG", "f4"),
-        ("GAIA_PHOT_BP_MEAN_MAG", "f4"), ("GAIA_PHOT_RP_MEAN_MAG", "f4"), ("PARALLAX", "f4"), ("PHOTSYS", "S1"),
-        ("PRIORITY_INIT", "i8"), ("NUMOBS_INIT", "i8"), ("DESI_TARGET", "i8"), ("BGS_TARGET", "i8"),
-        ("MWS_TARGET", "i8"), ("SCND_TARGET", "i8"), ("PLATE_RA", "f8"), ("PLATE_DEC", "f8"), ("NUM_ITER", "i8"),
-        ("FIBER_X", "f8"), ("FIBER_Y", "f8"), ("DELTA_X", "f8"), ("DELTA_Y", "f8"), ("FIBER_RA", "f8"),
-        ("FIBER_DEC", "f8"), ("EXPTIME", "f8"),
-    ]
-)  # fmt: skip
 MM_PER_DEGREE = 254.0  # plate scale of the focal plane
 MISPLACED = 1.2  # distance of a mispositioned fiber from its target [arcsec]
 _DESI_BIT = {"LRG": 0, "ELG": 1, "QSO": 2, "BGS": 60, "MWS": 61, "SKY": 32, "STD": 33}
@@ -123,14 +104,19 @@ def assign_targets(instrument: Instrument, exposure: Exposure, seed: int, faults
 def fibermap_of(targets: Targets, instrument: Instrument, exposure: Exposure, header: dict[str, object]) -> Fibermap:
     """The fibermap of an exposure, with the cards that survey tools leave in it."""
     keep = np.isin(targets.rows["PETAL_LOC"], instrument.spectrographs) & (targets.rows["TARGETID"] != 0)  # placed
-    meta = {
-        "TILEID": exposure.tileid, "TILERA": exposure.tilera, "TILEDEC": exposure.tiledec, "FIELDROT": 0.0,
-        "FA_PLAN": "2026-01-01", "FA_VER": "5.0.0", "FA_SURV": "main", "FAFLAVOR": "maindark", "SURVEY": "main",
-        "FAPRGRM": exposure.kind.partition("-")[2] or "dark", "GOALTIME": 1000.0, "GOALTYPE": "DARK",
-        "GUIDEFIL": "MISSING", "COORDFIL": "MISSING",
-    }  # fmt: skip
+    meta = {**tile_cards(exposure), "GUIDEFIL": "MISSING", "COORDFIL": "MISSING"}
     cards = ("EXPID", "NIGHT", "EXPTIME", "MJD-OBS", "DATE-OBS", "OBSTYPE", "FLAVOR", "PROGRAM", "AIRMASS")
     return Fibermap(targets.rows[keep], {**meta, **{key: header[key] for key in cards if key in header}})
+
+
+def tile_cards(exposure: Exposure) -> dict[str, object]:
+    """What fiberassign says of the exposure's tile."""
+    program = exposure.kind.partition("-")[2] or "dark"
+    return {
+        "TILEID": exposure.tileid, "TILERA": exposure.tilera, "TILEDEC": exposure.tiledec, "FIELDROT": 0.0,
+        "FA_PLAN": "2026-01-01", "FA_VER": "5.0.0", "FA_SURV": "main", "FAFLAVOR": f"main{program}", "SURVEY": "main",
+        "FAPRGRM": program, "GOALTIME": 1000.0, "GOALTYPE": program.upper(),
+    }  # fmt: skip
 
 
 def _place(rows: NDArray[np.void], instrument: Instrument, spectrograph: int, seed: int) -> None:
@@ -138,7 +124,7 @@ def _place(rows: NDArray[np.void], instrument: Instrument, spectrograph: int, se
     nspec = instrument.nspec
     fibers = spectrograph * nspec + np.arange(nspec)
     rng = generator(seed, f"sp{spectrograph}", "places")
-    device = np.sort(rng.permutation(max(524, nspec))[:nspec])
+    device = rng.permutation(max(524, nspec))[:nspec]
     angle = np.radians(36.0 * (spectrograph + rng.uniform(-0.48, 0.48, nspec)) - 90.0)
     radius = np.sqrt(rng.uniform(40.0**2, 405.0**2, nspec))
     rows["FIBER"][fibers] = fibers
@@ -193,7 +179,7 @@ def _describe(
     row["BRICKNAME"] = (
         f"{row['TARGET_RA'] * 10:04.0f}{'mp'[int(row['TARGET_DEC'] >= 0)]}{abs(row['TARGET_DEC']) * 10:03.0f}"
     )
-    row["DESINAME"] = f"DESI J{row['TARGET_RA']:08.4f}{row['TARGET_DEC']:+08.4f}"
+    row["DESINAME"] = desiname(row["TARGET_RA"], row["TARGET_DEC"])[0]
     if kind == "":
         row["OBJTYPE"] = b"BAD"
         row["FIBERSTATUS"] |= int(FiberMask.UNASSIGNED)
@@ -257,7 +243,7 @@ def _write_class(row: np.void, kind: str, exposure: Exposure, rng: np.random.Gen
 def _point_positioners(
     rows: NDArray[np.void], instrument: Instrument, exposure: Exposure, seed: int, faults: Sequence[Fault]
 ) -> None:
-    """Where the positioners really are: some micron off, so FIBER_X/Y and DELTA_X/Y.
+    """Where the positioners really are: some micron off, so FIBER_X/Y, and DELTA_X/Y = wanted less real place.
 
     A fiber that stands wrong does so for all arms of its spectrograph.
     """
@@ -268,16 +254,20 @@ def _point_positioners(
             petals = instrument.spectrographs if fault.camera is None else (instrument.spectrograph(fault.camera),)
             for petal in petals:
                 rows["DELTA_X"][petal * instrument.nspec + np.array(fault.fibers)] += MISPLACED / 3600.0 * MM_PER_DEGREE
-    rows["FIBER_X"] = rows["FIBERASSIGN_X"] + rows["DELTA_X"]
-    rows["FIBER_Y"] = rows["FIBERASSIGN_Y"] + rows["DELTA_Y"]
+    rows["FIBER_X"] = rows["FIBERASSIGN_X"] - rows["DELTA_X"]
+    rows["FIBER_Y"] = rows["FIBERASSIGN_Y"] - rows["DELTA_Y"]
     rows["FIBER_RA"], rows["FIBER_DEC"] = _sky_position(rows["FIBER_X"], rows["FIBER_Y"], exposure)
+    placed = rows["TARGETID"] != 0
+    status = position_status(rows["FIBER_X"], rows["FIBER_Y"], rows["DELTA_X"], rows["DELTA_Y"])
+    rows["FIBERSTATUS"][placed] |= status[placed]
     rows["PLATE_RA"], rows["PLATE_DEC"] = rows["TARGET_RA"], rows["TARGET_DEC"]
     rows["NUM_ITER"] = 2
 
 
 def _sky_position(x: Array, y: Array, exposure: Exposure) -> tuple[Array, Array]:
-    dec = exposure.tiledec + y / MM_PER_DEGREE
-    return exposure.tilera - x / MM_PER_DEGREE / np.cos(np.radians(exposure.tiledec)), dec
+    """Of places on the focal plane in CS5: x to the east, y to the south [mm] -> [degree]."""
+    dec = exposure.tiledec - y / MM_PER_DEGREE
+    return exposure.tilera + x / MM_PER_DEGREE / np.cos(np.radians(exposure.tiledec)), dec
 
 
 def _template(kind: str, wave: Array, redshift: float, shape: float) -> Array:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from qlstream.datamodel.fibermap import Fibermap
+from qlstream.datamodel.fibermaptable import COLUMNS
 from qlstream.datamodel.masks import FiberMask
 from qlstream.simulate import templates
-from qlstream.simulate.targets import COLUMNS, assign_targets
+from qlstream.simulate.targets import assign_targets
 from qlstream.simulate.throughput import build_fibers, fiber_fraction
 
 
