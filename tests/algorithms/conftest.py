@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.resolution import Resolution
 
 
 @dataclass
@@ -79,3 +81,55 @@ class Spectrograph:
 @pytest.fixture
 def spectrograph() -> Spectrograph:
     return Spectrograph()
+
+
+@dataclass
+class FrameSpectrograph:
+    """`nspec` fibers on a common grid, each with its own resolution matrix and throughput; ivar of the true counts."""
+
+    nspec: int = 60
+    nwave: int = 600
+    ndiag: int = 13
+    seed: int = 5
+    readvar: float = 70.0  # of a bin [electron^2]
+    rng: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = self.rng = np.random.default_rng(self.seed)
+        across = np.linspace(-1, 1, self.nspec)[:, None]
+        self.wave = 5700 + 0.8 * np.arange(self.nwave)
+        along = np.linspace(-0.5, 0.5, self.nwave)
+        self.ysigma = 1.1 + 0.08 * across**2 + 0.1 * along + rng.normal(0, 0.02, (self.nspec, 1))
+        self.resolutions = [Resolution.from_widths(sigma, self.ndiag) for sigma in self.ysigma]
+        self.gray = 1 + 0.06 * rng.normal(size=(self.nspec, 1))
+        self.slope = 0.02 * rng.normal(size=(self.nspec, 2, 1))
+
+    def throughput(self) -> Any:
+        """(nspec, nwave)."""
+        u = (self.wave - 5940.0) / 240.0
+        return self.gray * (1 + self.slope[:, 0] * u + self.slope[:, 1] * np.sin(3 * u))
+
+    def seen(self, model: Any) -> Any:
+        """(nspec, nwave) a spectrum (nwave,) through each fiber's resolution."""
+        return np.array([r.dot(model) for r in self.resolutions])
+
+    def observe(self, density: Any, **given: Any) -> Frame:
+        """A frame of this expected density (nspec, nwave) [electron/Angstrom], with noise."""
+        width = np.gradient(self.wave)
+        mean = density * width
+        variance = np.maximum(mean, 0) + self.readvar
+        fields: dict[str, Any] = {
+            "wave": self.wave,
+            "flux": (mean + self.rng.normal(size=mean.shape) * np.sqrt(variance)) / width,
+            "ivar": width**2 / variance,
+            "mask": np.zeros(mean.shape, np.uint32),
+            "fibers": np.arange(self.nspec, dtype=np.int32),
+            "resolution": np.array([r.data for r in self.resolutions]),
+            "meta": {"CAMERA": "r3"},
+        }
+        return Frame(**(fields | given))
+
+
+@pytest.fixture
+def framing() -> FrameSpectrograph:
+    return FrameSpectrograph()
