@@ -33,13 +33,16 @@ def sky_lines() -> NDArray[np.void]:
     return _read("sky.csv").copy()
 
 
-def is_isolated(lines: NDArray[np.void], separation: float = 4.0, contamination: float = 0.03) -> NDArray[np.bool_]:
+def is_isolated(
+    lines: NDArray[np.void], separation: float | NDArray[np.float64] = 4.0, contamination: float = 0.03
+) -> NDArray[np.bool_]:
     """Which lines stand alone at the resolution of an instrument.
 
     Parameters
     ----------
     lines : as `arc_lines` or `sky_lines` give them
-    separation : how far a neighbour must be to do no harm [Angstrom]; about three times the instrument's FWHM
+    separation : how far a neighbour must be to do no harm [Angstrom]; about three times the instrument's FWHM; one
+        for all, or (n,)
     contamination : summed strength of nearer neighbours that is tolerated, as a fraction of the line's own
 
     Returns
