@@ -15,7 +15,8 @@ class CountSpectralBins(MonitoringAlg[CameraSpectra]):
     """Fibers with significant light, and how much of each spectrum is usable.
 
     A fiber is good if its summed counts exceed `cutbins` times their own error (from ivar; the seed used a guess
-    from the read noise, spec quicklook-qa §1.7). Fibers that FIBERSTATUS calls unusable are not expected to shine.
+    from the read noise, spec quicklook-qa §1.7). Fibers that FIBERSTATUS calls unusable, or that run over an amplifier
+    known to be bad, are not expected to shine.
     NGOODFIB counts the good ones, NMISSINGFIB the expected ones that are dark, GOODFIB_FRACTION = 1 - NMISSINGFIB /
     expected; FLUXLEVEL is the median over fibers of the mean counts [electron/row]; MASKEDROWS the fraction of
     the rows of expected fibers without information.
@@ -37,7 +38,8 @@ class CountSpectralBins(MonitoringAlg[CameraSpectra]):
         lit &= rows > 0
         expected = np.ones(qframe.nspec, dtype=bool)
         if qframe.fibermap is not None:
-            expected = qframe.fibermap.is_usable("flat", context.camera[:1])
+            arm, fibermap = context.camera[:1], qframe.fibermap
+            expected = fibermap.is_usable("flat", arm) & ~fibermap.is_on_bad_amp(arm)
         missing = expected & ~lit
         level = np.where(rows > 0, total / np.maximum(rows, 1), np.nan)
         bins = float((~good_rows[expected]).mean()) if expected.any() else float("nan")

@@ -112,7 +112,7 @@ class Preproc(PipelineAlg[RawCamera, Image]):
     ) -> AmpCalibration:
         name, log = readout.name, context.log
         variance = readout.readnoise**2
-        flags = 0
+        flags = int(CCDMask.BADAMP) if name in context.calibration.bad_amps else 0
         if not (np.isfinite(readout.readnoise) and overscan.noise >= _DEAD_NOISE and overscan.level < readout.saturlev):
             log.warning(
                 "amplifier %s is dead: overscan level %.1f ADU, noise %.3f ADU", name, overscan.level, overscan.noise

@@ -81,9 +81,8 @@ def flag_bad_amps(
     amps : of the readout, whose `ccdsec` tells where they are
     traces : of this camera's fibers
     """
-    bad = [amp for amp in amps if amp.name in letters]
-    if traces is not None and bad and traces.nspec == len(fibermap):
-        on_bad = _share_on(traces, bad) > _SHARE
+    if traces is not None and amps and traces.nspec == len(fibermap):
+        on_bad = _share_on(traces, [amp for amp in amps if amp.name in letters]) > _SHARE
     else:
         lower = (fibermap.fiber % nspec) < nspec // 2
         on_bad = (lower & (not set("AC").isdisjoint(letters))) | (~lower & (not set("BD").isdisjoint(letters)))

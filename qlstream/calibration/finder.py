@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from qlstream.calibration.cache import load_image
 from qlstream.calibration.dark import load_dark
 from qlstream.calibration.darkseries import latest_pair
-from qlstream.calibration.served import Calibration, CalibrationUse
+from qlstream.calibration.served import Calibration, CalibrationUse, MissingCalibration
 from qlstream.calibration.tonight import latest_before
 from qlstream.calibration.tree import FILE_KEYS, CalibrationTreeError, TreeEntry, find_entry
 from qlstream.datamodel.amplifier import AMP_NAMES
 from qlstream.datamodel.masks import CCDMask
+from qlstream.io.badamps import amps_of_camera
 from qlstream.io.compression import existing_file
 from qlstream.io.fiberflat import read_fiberflat
 from qlstream.io.fluxcalib import read_average_fluxcalib
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _OF_THE_NIGHT = {"BIAS": "biasnight", "DARK": "darknight", "PSF": "psfnight", "FIBERFLAT": "fiberflatnight"}
 _OF_TONIGHT = {"TRACES": "psf", "FIBERFLAT": "qfiberflat"}
+_OF_AN_EXPOSURE = {"TRACES": ("psf",), "FIBERFLAT": ("qfiberflat", "fiberflat")}
 
 
 def find_calibration(
@@ -41,6 +43,9 @@ def find_calibration(
     allow_expired: bool = False,
     flavor: str = "",
     dark_dir: Path | None = None,
+    psfid: int | None = None,
+    flatid: int | None = None,
+    badamps: str = "",
 ) -> Calibration:
     """The calibration of one camera of one exposure; its parts are loaded when a stage asks for them.
 
@@ -54,9 +59,12 @@ def find_calibration(
     allow_expired : let the newest expired entry of the tree serve if none is valid, with a warning
     flavor : zero and dark exposures have no use for traces and flats, so tonight's are not looked for
     dark_dir : DESI_SPECTRO_DARK, a series of darks and biases that override those of the tree, or None
+    badamps : amplifiers of any camera that are known to be bad, such as "b7D,z8A"
+    psfid, flatid : exposures whose traces and fiber flat in `prod_dir` serve, whatever else there is
 
     Raises
     ------
+    MissingCalibration : `prod_dir` holds no traces of `psfid`, or no flat of `flatid`
     KeyError : no CAMERA
     ValueError : the night cannot be told
     CalibrationTreeError : the tree has a mistake that concerns this camera
@@ -68,15 +76,17 @@ def find_calibration(
         entry = TreeEntry(why_none=f"the calibration tree {calib_dir} does not exist")
     else:
         entry = find_entry(calib_dir, header, camera, night, allow_expired)
-    if dark_dir is not None:
-        entry.values.update(_of_the_series(dark_dir, header, entry, camera, night))
-    uses, why = _of_the_tree(entry)
+    series = _of_the_series(dark_dir, header, entry, camera, night) if dark_dir is not None else {}
+    uses, why = _of_the_tree(entry, series)
     if prod_dir is not None:
         uses |= _of_the_night(prod_dir, camera, night)
     if "PSF" in uses:
         uses["TRACES"] = CalibrationUse("TRACES", uses["PSF"].path, uses["PSF"].origin)
     if prod_dir is not None and tonight and flavor not in ("zero", "dark"):
         uses |= _of_tonight(prod_dir, camera, night, header)
+    for kind, expid in (("TRACES", psfid), ("FIBERFLAT", flatid)):
+        if expid is not None:
+            uses[kind] = _of_an_exposure(prod_dir, kind, expid, camera)
     _report_gains(header, entry, camera)
     flagged = _region_mask(calib_dir, camera, header)
     return Calibration(
@@ -86,14 +96,17 @@ def find_calibration(
         cards={key: value for key, value in entry.values.items() if key not in FILE_KEYS},
         uses=uses,
         why_missing=why,
+        bad_amps=amps_of_camera(badamps, camera),
     )
 
 
-def _of_the_tree(entry: TreeEntry) -> tuple[dict[str, CalibrationUse], dict[str, str]]:
-    """Files of the tree by kind, and why the others are missing."""
-    uses: dict[str, CalibrationUse] = {}
+def _of_the_tree(entry: TreeEntry, series: Mapping[str, Path]) -> tuple[dict[str, CalibrationUse], dict[str, str]]:
+    """Files of the tree by kind, those of the series of darks in their place, and why the others are missing."""
+    uses = {kind: CalibrationUse(kind, path, "series") for kind, path in series.items()}
     why: dict[str, str] = {}
     for kind in FILE_KEYS:
+        if kind in series:
+            continue
         if kind not in entry.values:
             why[kind] = entry.why_none or f"{entry.source} has no {kind}"
             continue
@@ -115,7 +128,15 @@ def _of_the_series(
     except (KeyError, TypeError, ValueError):
         _log.warning("SPECID = %r, CCDTEMP = %r: %s is not used", header.get("SPECID"), header.get("CCDTEMP"), dark_dir)
         return {}
-    return latest_pair(dark_dir, unit, entry.values, ccdtemp, night)
+    if not dark_dir.is_dir():
+        _log.warning("the series of darks %s does not exist; the tree's serve", dark_dir)
+        return {}
+    pair = latest_pair(dark_dir, unit, entry.values, ccdtemp, night)
+    missing = [str(path) for path in pair.values() if not path.exists()]
+    if missing:
+        _log.warning("%s: listed, but not there: %s; the tree's serve", dark_dir, ", ".join(missing))
+        return {}
+    return pair
 
 
 def _of_the_night(prod_dir: Path, camera: str, night: int) -> dict[str, CalibrationUse]:
@@ -143,6 +164,20 @@ def _of_tonight(prod_dir: Path, camera: str, night: int, header: Mapping[str, An
         if found is not None:
             uses[kind] = CalibrationUse(kind, found[0], "tonight", found[1])
     return uses
+
+
+def _of_an_exposure(prod_dir: Path | None, kind: str, expid: int, camera: str) -> CalibrationUse:
+    """The traces or the flat of an exposure that was chosen."""
+    names = [f"{product}-{camera}-{expid:08d}.fits" for product in _OF_AN_EXPOSURE[kind]]
+    for name in names:
+        for path in sorted((prod_dir / "exposures").glob(f"*/{expid:08d}/{name}*")) if prod_dir is not None else ():
+            if path.name in (name, f"{name}.gz"):
+                return CalibrationUse(kind, path, "chosen")
+    what = "traces" if kind == "TRACES" else "fiber flat"
+    raise MissingCalibration(
+        f"no {what} of exposure {expid} for {camera}: no {' or '.join(names)} in {prod_dir}/exposures; "
+        "reduce that exposure first, or choose another"
+    )
 
 
 def _loader(use: CalibrationUse, cache_dir: Path | None, flagged: list[tuple[slice, slice]]) -> Callable[[], Any]:

@@ -28,7 +28,8 @@ class CalibrationUse:
     ----------
     kind : BIAS, DARK, PIXFLAT, MASK, PSF, TRACES, FIBERFLAT or FLUXCALIB
     path : the file
-    origin : "tonight" (made from an earlier exposure of the night), "night" (calibnight), "tree", "expired"
+    origin : "tonight" (made from an earlier exposure of the night), "night" (calibnight), "tree", "expired",
+        "series" (DESI_SPECTRO_DARK), or "chosen" (of the exposure that the user named)
     mjd : of the exposure it was made from, if known
     """
 
@@ -47,6 +48,7 @@ class Calibration:
     parts : kind -> value, or a function that loads it; a kind that is not there is missing
     cards : entries of the calibration tree's YAML: GAINA, SATURLEVA, CROSSTALKAB ...
     why_missing : kind -> reason, for the message
+    bad_amps : letters of the camera's amplifiers that are known to be bad
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class Calibration:
         cards: Mapping[str, Any] | None = None,
         uses: Mapping[str, CalibrationUse] | None = None,
         why_missing: Mapping[str, str] | None = None,
+        bad_amps: str = "",
     ) -> None:
         self.camera = camera
         self.night = night
+        self.bad_amps = bad_amps
         self.cards: dict[str, Any] = dict(cards or {})
         self._parts = dict(parts)
         self._uses = dict(uses or {})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.recfunctions import append_fields
 from numpy.typing import ArrayLike, NDArray
 
-from qlstream.datamodel.masks import fatal_fiber_bits
+from qlstream.datamodel.masks import FiberMask, fatal_fiber_bits
 
 _DESI_BITS = {"LRG": 0, "ELG": 1, "QSO": 2, "BGS": 60, "MWS": 61}
 _STD_DESI_BITS = (33, 35)  # STD_FAINT, STD_BRIGHT
@@ -121,6 +121,11 @@ class Fibermap:
         """(nspec,) True where no FIBERSTATUS bit forbids `use` (see `fatal_fiber_bits`) in `arm`."""
         status = self.column("FIBERSTATUS", 0).astype(np.int64)
         return (status & int(fatal_fiber_bits(use, arm))) == 0
+
+    def is_on_bad_amp(self, arm: str) -> NDArray[np.bool_]:
+        """(nspec,) True where FIBERSTATUS says that the fiber runs over a bad amplifier in `arm`."""
+        bit = int(FiberMask.__members__.get(f"BADAMP{arm.upper()}", 0))
+        return (self.column("FIBERSTATUS", 0).astype(np.int64) & bit) != 0
 
     @property
     def is_sky(self) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from qlstream.datamodel.fibermaptable import columns_of, desiname, survey_of
 from qlstream.datamodel.flavor import program_of_faflavor
 from qlstream.datamodel.masks import FiberMask
 from qlstream.datamodel.positions import position_status
-from qlstream.instrument import instrument_of
+from qlstream.instrument import Instrument, instrument_of
 from qlstream.io.badamps import parse_badamps
 from qlstream.io.companions import Companions, find_companions
 from qlstream.io.coordinates import Coordinates, NoPositions, read_coordinates
@@ -57,7 +57,7 @@ def assemble_fibermap(
     rawdata_dir: Path | str | None = None,
     specprod_dir: Path | str | None = None,
     tiles_dir: Path | str | None = None,
-    instrument: str = "auto",
+    instrument: Instrument | str = "auto",
 ) -> Fibermap:
     """The fibermap of a science exposure, from the files beside its raw data; nothing is written.
 
@@ -90,7 +90,7 @@ def assemble_beside(
     badamps: str = "",
     badfibers: Path | str | None = None,
     tiles: Path | str | None = None,
-    instrument: str = "auto",
+    instrument: Instrument | str = "auto",
 ) -> Fibermap:
     """The fibermap of the exposure in `raw`, from the fiberassign and coordinates files in the same folder.
 
@@ -108,7 +108,7 @@ def assemble_beside(
     badfibers : CSV of FIBER, FIBERSTATUS
     tiles : tree of corrected fiberassign files, `TTT/fiberassign-TTTTTT.fits.gz`; one that agrees in all that
         observing depends on takes the place of the file beside the exposure
-    instrument : name, YAML file or "auto"
+    instrument : itself, its name or YAML file, or "auto"
 
     Raises
     ------
@@ -139,14 +139,14 @@ def assemble_beside(
     if badfibers is not None:
         flagged = read_badfibers(badfibers)
         fibermap = fibermap.flagged([flagged.get(int(fiber), 0) for fiber in fibermap.fiber])
-    nspec = instrument_of(header, instrument).nspec
+    nspec = (instrument if isinstance(instrument, Instrument) else instrument_of(header, instrument)).nspec
     for arm, petal, amp in bad:
         on_amp = (rows["PETAL_LOC"] == petal) & ((rows["FIBER"] % nspec < nspec // 2) == (amp in "AC"))
         fibermap = fibermap.flagged(np.where(on_amp, int(FiberMask[f"BADAMP{arm.upper()}"]), 0))
     return fibermap
 
 
-def provide_fibermap(raw: Path, production: Path, instrument: str = "auto") -> Path:
+def provide_fibermap(raw: Path, production: Path, instrument: Instrument | str = "auto") -> Path:
     """The fibermap at `production`, made there from the files beside the exposure unless it was made from these.
 
     A fibermap there that someone else made is left as it is.

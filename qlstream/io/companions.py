@@ -62,6 +62,16 @@ def find_companions(folder: Path, expid: int, header: Mapping[str, Any] | None =
     )
 
 
+def companion_files(folder: Path, expid: int) -> list[Path]:
+    """Every fiberassign and coordinates file in the folder of an exposure, by name."""
+    coordinates = f"coordinates-{expid:08d}.fits"
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / n for n in names if _FIBERASSIGN.match(n) or n in (coordinates, f"{coordinates}.gz")]
+
+
 def _fiberassign(folder: Path, there: list[str], header: Mapping[str, Any]) -> Path | None:
     wanted = []
     if str(header.get("TILEID", "")).strip().isdigit():

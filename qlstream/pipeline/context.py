@@ -77,11 +77,12 @@ class Context:
 
     @property
     def where(self) -> dict[str, str]:
-        """The selectors of a reference range."""
+        """The selectors of a reference range, and which amplifiers are known to be bad and so not judged."""
         return {
             "instrument": self.instrument.name,
             "camera": self.camera,
             "arm": self.camera[:1],
             "flavor": self.flavor,
             "program": self.program,
+            "bad_amps": self.calibration.bad_amps,
         }

@@ -92,14 +92,16 @@ class QAResult:
 
         Parameters
         ----------
-        where : what selects a rule: camera, arm, flavor, program; amp and class are added here
+        where : what selects a rule: camera, arm, flavor, program; amp and class are added here. Values of
+            amplifiers in its "bad_amps" are not judged, since nobody would learn anything new
         """
         checks = list(self.checks)
         values: list[tuple[str, str, str, float | None]] = [(k, "", "", v) for k, v in self.metrics.items()]
         values += [(k, "amp", amp, v) for k, table in self.per_amp.items() for amp, v in table.items()]
         values += [(k, "class", name, v) for k, table in self.per_class.items() for name, v in table.items()]
         for metric, kind, element, value in values:
-            if metric not in ranges or value is None:
+            known_bad = kind == "amp" and element in where.get("bad_amps", "")
+            if metric not in ranges or value is None or known_bad:
                 continue
             selectors = {**where, kind: element} if kind else where
             checks.append(ranges.judge(metric, element, float(value), selectors, self.units.get(metric, "")))

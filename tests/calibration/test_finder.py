@@ -317,6 +317,13 @@ def test_a_series_of_darks_overrides_the_tree_with_its_latest_pair(tree, tmp_pat
 
     assert calibration.bias[0, 0] == 10
     assert calibration.dark(1.0)[0, 0] == 10
+    assert [use.origin for use in calibration.used] == ["series", "series"]
+    write_fits(root / "bias.fits", [HDU("BIAS", np.full((4, 5), 3.0, np.float32))])
+    elsewhere = find_calibration(HEADER | {"CCDTEMP": -138.0}, root, dark_dir=series / "nowhere")
+    assert elsewhere.bias[0, 0] == 3
+    assert elsewhere.used[0].origin == "tree"
+    (series / "bias_frames" / "bias-sm4-r0-20260110.fits.gz").unlink()
+    assert find_calibration(HEADER | {"CCDTEMP": -138.0}, root, dark_dir=series).bias[0, 0] == 3
     (series / "bias_table.csv").write_text(rows + "x,M1-53,any,any,cold\n")
     with pytest.raises(CalibrationTreeError, match="bias_table.csv"):
         find_calibration(HEADER | {"CCDTEMP": -138.0}, root, dark_dir=series)
