@@ -1,4 +1,4 @@
-"""What a raw exposure promises and what is there: cameras, fibermap, checksum sidecar."""
+"""What a raw exposure promises and what is there: cameras, checksum sidecar."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from typing import Any
 
 from qlstream.datamodel.flavor import flavor_of, program_of
 from qlstream.ingest.names import Place
-from qlstream.ingest.structure import read_structure
 from qlstream.instrument import instrument_of
-from qlstream.io.camword import decode_camword, parse_cameras
-from qlstream.io.compression import other_form
+from qlstream.io.camword import promised_cameras
 from qlstream.io.errors import BadFile
 from qlstream.io.fitsfile import FitsFile, required
 from qlstream.io.nights import parse_date_obs
-from qlstream.io.paths import findfile
 from qlstream.io.raw import list_cameras, read_exposure_header
 from qlstream.store.exposures import Facts
 
-NEEDS_FIBERMAP = ("flat", "science")
 _MJD_OF_UNIX_ZERO = 40587.0
 _CHUNK = 1 << 22  # bytes read at a time
 _SUMS = ("sha256sum", "md5sum")  # endings of checksum sidecars, and (less "sum") the hash they hold
@@ -80,21 +76,6 @@ def read_facts(path: Path, place: Place, instrument: str) -> tuple[Facts, bool]:
     return facts, bool(promised)
 
 
-def find_fibermap(raw: Path, redux: Path, place: Place) -> Path | None:
-    """The fibermap: beside the raw file, else in the production; None if there is none, or only part of one."""
-    for path in _fibermap_paths(raw, redux, place):
-        if path.is_file() and (path.suffix == ".gz" or read_structure(path).is_whole):
-            return path
-    return None
-
-
-def exposure_stamp(path: Path, raw: Path, redux: Path, place: Place) -> str:
-    """Size [byte] and modification time [ns] of the raw file and of its fibermap; "" if the raw file is not there."""
-    stamp = _stamp(path)
-    fibermap = next((s for p in _fibermap_paths(raw, redux, place) if (s := _stamp(p))), "")
-    return f"{stamp} {fibermap}" if stamp and fibermap else stamp
-
-
 def find_sidecar(path: Path, place: Place) -> Sidecar | None:
     """The checksum of the file, if its sender left one: checksum-EXPID.sha256sum (or .md5sum) in the same folder.
 
@@ -133,18 +114,12 @@ def _exposure_hdu(path: Path) -> str | int:
 
 
 def _promised_cameras(path: Path, header: Mapping[str, Any], instrument: str) -> tuple[str, ...]:
-    """Cameras that the header says were read out: CAMERAS lists them, SPCGRPHS or CCDSPECS their spectrographs."""
-    if header.get("CAMERAS"):
-        try:
-            return tuple(decode_camword(parse_cameras(str(header["CAMERAS"]))))
-        except ValueError as error:
-            raise BadFile(path, str(error), None, "CAMERAS", header["CAMERAS"], "a list of cameras") from None
-    text = str(header.get("SPCGRPHS") or header.get("CCDSPECS") or "")
-    spectrographs = sorted({int(number) for number in re.findall(r"\d+", text)})
-    if not spectrographs:
-        return ()
+    """Cameras that the header says were read out."""
     arms = [arm.name for arm in instrument_of(header, instrument).arms]
-    return tuple(f"{arm}{s}" for s in spectrographs for arm in arms)
+    try:
+        return promised_cameras(header, arms)
+    except ValueError as error:
+        raise BadFile(path, str(error), None, "CAMERAS", header["CAMERAS"], "a list of cameras") from None
 
 
 def _mjd(path: Path, header: Mapping[str, Any], hdu: str | int) -> float:
@@ -164,17 +139,3 @@ def _number(header: Mapping[str, Any], keyword: str, kind: type) -> Any:
     except (KeyError, TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
-
-
-def _fibermap_paths(raw: Path, redux: Path, place: Place) -> tuple[Path, ...]:
-    beside = place.folder(raw) / f"fibermap-{place.expid:08d}.fits"
-    in_production = Path(findfile("fibermap", night=place.night, expid=place.expid, specprod_dir=str(redux)))
-    return beside, other_form(beside), in_production
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    return f"{status.st_size}:{status.st_mtime_ns}"

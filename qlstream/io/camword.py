@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from qlstream.io.badamps import parse_badamps
 from qlstream.io.numberlist import parse_number_list
@@ -80,6 +81,22 @@ def parse_cameras(cameras: str | Sequence[str] | None) -> str | None:
         return create_camword(decode_camword("".join(words)))
     except ValueError:
         return "".join(words)
+
+
+def promised_cameras(header: Mapping[str, Any], arms: Iterable[str] = _ARMS) -> tuple[str, ...]:
+    """The cameras that an exposure header says were read out; none if it does not say.
+
+    CAMERAS lists them; SPCGRPHS (or CCDSPECS) lists their spectrographs, each of which has all `arms`.
+
+    Raises
+    ------
+    ValueError : CAMERAS is no list of cameras
+    """
+    if header.get("CAMERAS"):
+        return tuple(decode_camword(parse_cameras(str(header["CAMERAS"]))))
+    text = str(header.get("SPCGRPHS") or header.get("CCDSPECS") or "")
+    spectrographs = sorted({int(number) for number in re.findall(r"\d+", text)})
+    return tuple(f"{arm}{spectrograph}" for spectrograph in spectrographs for arm in arms)
 
 
 def difference_camwords(full: str, remove: str | None) -> str:

@@ -121,3 +121,18 @@ def test_words_are_sets(cameras, others):
     assert set(decode_camword(camword_union([word, other]))) == cameras | others
     assert set(decode_camword(camword_intersection([word, other]))) == cameras & others
     assert parse_cameras(word) == word
+
+
+@pytest.mark.parametrize(
+    ("header", "cameras"),
+    [
+        ({"CAMERAS": "a0b1"}, "b0 b1 r0 z0"),
+        ({"CAMERAS": "b0, r0", "SPCGRPHS": "SP3"}, "b0 r0"),
+        ({"SPCGRPHS": "SP4, SP0"}, "b0 r0 z0 b4 r4 z4"),
+        ({"CCDSPECS": "SP7"}, "b7 r7 z7"),
+        ({"SPCGRPHS": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_header_promises_the_cameras_it_lists(header, cameras):
+    assert promised_cameras(header) == tuple(cameras.split())
