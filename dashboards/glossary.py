@@ -34,6 +34,42 @@ _ENTRIES: dict[str, Entry] = {
         "Open the camera and read the summary; the readout software wrote something unusual.",
         _FILE,
     ),
+    "CHECKHDUS_STATUS": Entry(
+        "header and layout",
+        "How bad the worst problem of header and readout is: 0 none, 20 a warning, 30 an alarm.",
+        "The sentence names the card or section. Missing or contradicting cards come from the readout software.",
+        _FILE,
+    ),
+    "EXPNUM_STATUS": Entry(
+        "identity of the exposure",
+        "How badly header and file name disagree on number, night, camera and kind: 0 not at all, 20, or 30.",
+        "The file may stand in another exposure's place; do not process it further before this is clear.",
+        _FILE,
+    ),
+    "MISSINGCAMERAS": Entry(
+        "missing cameras",
+        "Cameras that the exposure header promises and the file does not have.",
+        "The exposure's page names them; check the readout of these cameras.",
+        _FILE,
+    ),
+    "CCDTEMP": Entry(
+        "CCD temperature",
+        "Temperature of the CCD by its own sensor.",
+        "A warm CCD has dark current and hot pixels: check cryostat and vacuum before you go on.",
+        _FILE,
+    ),
+    "CRYOTEMP": Entry(
+        "cryostat temperature", "Temperature of the cold head.", "Rising: tell the cryostat's keepers at once.", _FILE
+    ),
+    "CRYOPRES": Entry(
+        "cryostat pressure", "Pressure in the cryostat.", "Rising: the vacuum leaks; the CCD will warm up.", _FILE
+    ),
+    "VCCDSEC": Entry(
+        "time since the CCD was switched on",
+        "How long the CCD has had its voltage.",
+        "Within the first half hour bias and dark current still settle; take calibrations later.",
+        _FILE,
+    ),
     "MISSINGKEYS": Entry(
         "missing header cards", "Header cards that ought to be there and are not.", "Tell the instrument team.", _FILE
     ),
@@ -61,11 +97,61 @@ _ENTRIES: dict[str, Entry] = {
         "Look at the image for bands; if it repeats, power-cycle the readout.",
         _CCD,
     ),
+    "BIAS_DRIFT_AMP": Entry(
+        "bias drift",
+        "Highest less lowest bias level among blocks of rows of one readout.",
+        "It is subtracted row by row only where it steps; look at the image for a gradient.",
+        _CCD,
+    ),
     "NOISE_AMP": Entry(
         "read noise",
         "Scatter of the overscan pixels of each amplifier: noise added by reading out.",
         "One noisy amplifier costs faint targets on a quarter of the CCD. Check cables and grounding.",
         _CCD,
+    ),
+    "NOISE_OVERSCAN_AMP": Entry(
+        "noise of the overscan alone",
+        "Scatter of the overscan pixels without the bias image.",
+        "Well below the read noise: the bias image is noisy.",
+        _CCD,
+    ),
+    "READNOISE_RATIO": Entry(
+        "read noise / expected",
+        "Measured read noise over the one in header or calibration.",
+        "Far from 1: the amplifier changed, or the calibration is of another setting.",
+        _CCD,
+    ),
+    "NOISE_TAILS": Entry(
+        "tails of the noise",
+        "How wide the outer noise is for its core; 1 is Gaussian.",
+        "Above 1: spikes, pick-up or an amplifier that flickers between levels.",
+        _CCD,
+    ),
+    "DIFF1SIG": Entry("width of 68 % of the overscan", "Two sigma of Gaussian noise.", "", _CCD),
+    "DIFF2SIG": Entry("width of 95 % of the overscan", "Four sigma of Gaussian noise.", "", _CCD),
+    "DIFF3SIG": Entry("width of 99.7 % of the overscan", "Six sigma of Gaussian noise.", "", _CCD),
+    "DATA5SIG": Entry("very low pixels", "Overscan pixels more than 5 sigma low, counted.", "", _CCD),
+    "BIAS_COLNOISE": Entry(
+        "column pattern noise",
+        "Scatter of column levels of the overscan beyond the read noise.",
+        "Look for stripes along columns, and for what was switched on.",
+        _CCD,
+    ),
+    "CORR_MAX_AMP": Entry(
+        "correlation of pixels",
+        "Largest correlation of the noise of pixels up to 3 pixels apart, on bias frames.",
+        "A few percent: pick-up, or a readout that does not settle between pixels. Errors of spectra are then wrong.",
+        _CCD,
+    ),
+    "DARKLEVEL_AMP": Entry(
+        "level in the dark",
+        "Median signal of a bias or dark frame after all subtractions; 0 is right.",
+        "On a dark: warm CCD or a light leak; look at the image. On a bias frame: the bias image is out of date.",
+        _CCD,
+    ),
+    "BBKGMIN_AMP": Entry("least light between fibers", "Lowest background between the fiber blocks.", "", _CCD),
+    "BBKGMAX_AMP": Entry(
+        "most light between fibers", "Highest background between the fiber blocks: scattered light.", "", _CCD
     ),
     "BIAS_PATNOISE": Entry(
         "row pattern noise",
@@ -247,6 +333,9 @@ _GROUP_OF_RESULT = {
     "Bias_From_Overscan": _CCD,
     "Get_RMS": _CCD,
     "Count_Pixels": _CCD,
+    "Count_Cosmics": _CCD,
+    "Pixel_Correlation": _CCD,
+    "Check_Background": _CCD,
     "Calc_XWSigma": _OPTICS,
     "Trace_Shifts": _OPTICS,
     "Check_Resolution": _OPTICS,
