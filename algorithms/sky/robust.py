@@ -31,11 +31,35 @@ def median_by_wavelength(wave: Array, density: Array, good: NDArray[np.bool_], s
     return median, scatter
 
 
-def excess_of_fibers(residual: Array, model: Array, weight: Array) -> tuple[Array, Array]:
-    """(nsky,) residual light of each fiber as a fraction of the sky, weighted like the sky, and its error."""
-    norm = (weight * model**2).sum(axis=1)
-    safe = np.maximum(norm, 1e-300)
-    return (weight * residual * model).sum(axis=1) / safe, np.sqrt(1.0 / safe)
+class TooFewSkyFibers(ValueError):
+    """The sky cannot be told from targets."""
+
+
+def fibers_of_sky_alone(
+    residual: Array, model: Array, weight: Array, nsig: float, tolerance: float, min_fibers: int
+) -> NDArray[np.bool_]:
+    """Which fibers hold no other light: their mean residual, weighted like the sky, is that of the others.
+
+    Parameters
+    ----------
+    residual, model, weight : (nsky, n) what is left of each sample, what was expected, and inverse variances
+    nsig, tolerance : a fiber is out beyond `nsig` sigma of the fibers' scatter and beyond this fraction of the sky
+    min_fibers : fewer make no sky
+
+    Raises
+    ------
+    TooFewSkyFibers
+    """
+    norm = np.maximum((weight * model**2).sum(axis=1), 1e-300)
+    excess, error = (weight * residual * model).sum(axis=1) / norm, np.sqrt(1.0 / norm)
+    typical = np.median(excess)
+    spread = 1.4826 * np.median(np.abs(excess - typical))
+    keep = np.abs(excess - typical) <= np.maximum(nsig * np.hypot(spread, error), tolerance)
+    if keep.sum() < min_fibers:
+        raise TooFewSkyFibers(
+            f"{keep.sum()} of {keep.size} sky fibers agree within {100 * tolerance:.0f} %, needed {min_fibers}"
+        )
+    return np.asarray(keep)
 
 
 def expected_variance(variance: NDArray[np.floating[Any]], model: Array, half_window: int) -> Array:

@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from algorithms.sky.deviations import correct_lines
+from algorithms.sky.deviations import measure_changes
 from algorithms.sky.model import MARGIN, SkySpectrum, fit_sky
-from algorithms.sky.robust import excess_of_fibers, expected_variance, median_by_wavelength
+from algorithms.sky.robust import TooFewSkyFibers, expected_variance, fibers_of_sky_alone, median_by_wavelength
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.qframe import QFrame
 from qlstream.numeric.bspline import Knots
@@ -20,10 +20,6 @@ _BADSKY = np.uint32(SpecMask.BADSKY)
 _LEAST = 0.1  # a sample that all but determines the model by itself keeps this share of its variance
 _BIN = 1.0  # width of the wavelength bins of the first guess [row]
 _HALF_WINDOW = 40  # of the running mean of the read-noise variance [row]
-
-
-class TooFewSkyFibers(ValueError):
-    """The sky cannot be told from targets."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +84,10 @@ def fit_sky_fibers(
     median, scatter = median * dwave, scatter * dwave
     total = variance + scatter**2  # in a line the bin's samples differ by more than noise: they count less
     good &= np.abs(counts - median) <= nsig * np.sqrt(total)
-    excess, error = excess_of_fibers(counts - median, median, np.where(good, 1.0 / total, 0.0))
-    typical = np.median(excess)
-    spread = 1.4826 * np.median(np.abs(excess - typical))
-    keep = np.abs(excess - typical) <= np.maximum(nsig * np.hypot(spread, error), fiber_tolerance)
-    if keep.sum() < min_fibers:
-        raise TooFewSkyFibers(
-            f"{keep.sum()} of {keep.size} sky fibers agree within {100 * fiber_tolerance:.0f} %, needed {min_fibers}"
-        )
-    wave, ysigma, dwave, counts, variance, good = (a[keep] for a in (wave, ysigma, dwave, counts, variance, good))
+    weight = np.where(good, 1.0 / total, 0.0)
+    keep = fibers_of_sky_alone(counts - median, median, weight, nsig, fiber_tolerance, min_fibers)
+    wave, dwave, counts, variance = (a[keep] for a in (wave, dwave, counts, variance))
+    ysigma, good = ysigma[keep], good[keep]
 
     knots = Knots.over(float(wave[good].min()), float(wave[good].max()), knot_step * row, margin=MARGIN)
     reference = float(np.quantile(((ysigma**2 + 1 / 12) * dwave**2)[good], 0.01))
@@ -128,16 +119,16 @@ def subtract_sky(qframe: QFrame, fitted: FittedSky, line_level: float, nsig: flo
 
     Parameters
     ----------
-    line_level, nsig : which rows correct the model of their own fiber, see `correct_lines`
+    line_level, nsig : rows above this many continua of sky correct the model of their own fiber, see `measure_changes`
     """
     ysigma = line_spread(qframe)
     sky, variance = fitted.spectrum.counts(qframe.wave, ysigma), fitted.spectrum.variance(qframe.wave, ysigma)
     used = fitted.leverage > 0
     given = qframe.ivar[fitted.fibers]
     variance[fitted.fibers] = np.where(used, -fitted.leverage / np.where(used, given, 1.0), variance[fitted.fibers])
-    correct_lines(
-        qframe.wave, qframe.flux, qframe.ivar, sky, variance, fitted.spectrum, fitted.fibers, line_level, nsig
-    )
+    level = line_level * float(np.median(fitted.spectrum.coef))
+    changes = measure_changes(qframe.wave, qframe.flux, qframe.ivar, sky, level, fitted.fibers, nsig)
+    changes.apply(qframe.wave, sky, variance)
     flux, ivar, mask = np.empty_like(qframe.flux), np.empty_like(qframe.ivar), np.empty_like(qframe.mask)
     _subtract(qframe.flux, qframe.ivar, qframe.mask, sky, variance, flux, ivar, mask)
     row, at = np.nonzero(fitted.outliers)
