@@ -85,6 +85,8 @@ def _yaml_entry(model: CameraModel, camera: str, spectrograph: int) -> dict[str,
     entry |= {f"GAIN{amp}": gain for amp, gain in detector.gain.items()}
     entry |= {f"SATURLEV{amp}": level for amp, level in detector.saturlev.items()}
     entry |= {f"CROSSTALK{a}{b}": fraction for (a, b), fraction in detector.crosstalk.items()}
+    for amp, (amplitude, width) in detector.trail.items():
+        entry |= {f"DARKTRAILAMP{amp}": amplitude, f"DARKTRAILWIDTH{amp}": width}
     entry["BROKENFIBERS"] = _listed(fibers.is_broken)
     entry["LOWTRANSMISSIONFIBERS"] = _listed(fibers.is_low)
     return entry
@@ -100,12 +102,9 @@ def _master_frames(model: CameraModel) -> tuple[NDArray[np.float32], NDArray[np.
     rng = generator(model.seed, model.camera, "master frames")
     bias = rng.standard_normal(detector.bias.shape, dtype=np.float32)
     dark = rng.standard_normal(detector.dark.shape, dtype=np.float32)
-    ny, nx = bias.shape
     for amp in detector.amps:
-        rows = slice(ny // 2, None) if amp.name in "CD" else slice(None, ny // 2)
-        columns = slice(nx // 2, None) if amp.name in "BD" else slice(None, nx // 2)
         noise = detector.readnoise[amp.name]
-        bias[rows, columns] *= np.float32(noise / detector.gain[amp.name] / np.sqrt(BIAS_FRAMES))
+        bias[detector.region(amp)] *= np.float32(noise / detector.gain[amp.name] / np.sqrt(BIAS_FRAMES))
         dark[amp.ccdsec.slices] *= np.float32(noise / DARK_EXPTIME / np.sqrt(DARK_FRAMES))
     return bias + detector.bias, dark + detector.dark
 

@@ -1,12 +1,13 @@
-"""One CCD and its four amplifiers: what it adds to the light, and how it turns electrons into ADU."""
+"""One CCD and its amplifiers: what it adds to the light, and how it turns electrons into ADU."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from qlstream.datamodel.amplifier import Amp, amplifiers
 from qlstream.datamodel.masks import CCDMask
@@ -20,6 +21,8 @@ BIAS_FRAMES = 200  # that a master bias is the mean of
 DARK_FRAMES, DARK_EXPTIME = 100, 1200.0  # that a master dark is the mean of
 MAX_ADU = 65535
 _LEVEL = 1970.0  # mean bias level [ADU]
+_SATURLEV = (65535.0, 65535.0, 65535.0, 62000.0)  # [ADU]
+_CROSSTALK = {("A", "B"): 3e-5, ("C", "D"): 2e-5, ("D", "A"): 1e-5}
 _HOT_FRACTION = 6e-5
 _HOT_LIMIT = 0.1  # the mask flags pixels with more dark current than this [electron/second]
 
@@ -35,6 +38,7 @@ class Detector:
     amps : the same, parsed
     gain, readnoise, level, saturlev : per amplifier [electron/ADU], [electron], [ADU], [ADU]
     crosstalk : (from, to) -> fraction
+    trail : amplifier -> (amplitude, width [pixel]) of the dark trail that charge leaves behind; most leave none
     bias : (ny_raw, nx_raw) float32, structure on top of `level` [ADU]
     dark : (ny, nx) float32 [electron/second]
     pixflat : (ny, nx) float32, about 1
@@ -55,23 +59,43 @@ class Detector:
     pixflat: Float
     response: Float
     mask: NDArray[np.uint16]
+    trail: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def region(self, amp: Amp) -> tuple[slice, slice]:
+        """The part of the raw image that an amplifier reads, prescan and overscan included."""
+        halves = []
+        for first, last, size, raw in zip(
+            (amp.ccdsec.y0, amp.ccdsec.x0), (amp.ccdsec.y1, amp.ccdsec.x1), self.arm.shape, self.bias.shape, strict=True
+        ):
+            halves.append(slice(raw // 2 if first > 0 else 0, raw if last == size else raw // 2))
+        return halves[0], halves[1]
 
 
-def build_detector(instrument: Instrument, camera: str, seed: int) -> Detector:
-    """The CCD of a camera, the same in every exposure."""
+def build_detector(instrument: Instrument, camera: str, seed: int, names: str = "ABCD") -> Detector:
+    """The CCD of a camera, the same in every exposure.
+
+    Parameters
+    ----------
+    names : amplifiers that read it, as `layout` wants them
+    """
     arm = instrument.arm(camera)
     rng = generator(seed, camera, "detector")
-    sections = layout(arm)
+    sections = layout(arm, names)
     pixflat, dark, mask, response = _pixels(arm, rng)
+    gain = [round(arm.gain * rng.normal(1.0, 0.04), 3) for _ in AMP_NAMES]
+    readnoise = [round(arm.readnoise * rng.normal(1.0, 0.03), 3) for _ in AMP_NAMES]
+    level = [round(rng.normal(_LEVEL, 20.0), 1) for _ in AMP_NAMES]
+    at = {name: AMP_NAMES.index(_corner(name)) for name in names}
+    leaks = [(a, b, _CROSSTALK.get((_corner(a), _corner(b)))) for a in names for b in names]
     return Detector(
         arm=arm,
         sections=sections,
         amps=amplifiers(sections),
-        gain={a: round(arm.gain * rng.normal(1.0, 0.04), 3) for a in AMP_NAMES},
-        readnoise={a: round(arm.readnoise * rng.normal(1.0, 0.03), 3) for a in AMP_NAMES},
-        level={a: round(rng.normal(_LEVEL, 20.0), 1) for a in AMP_NAMES},
-        saturlev={"A": 65535.0, "B": 65535.0, "C": 65535.0, "D": 62000.0},
-        crosstalk={("A", "B"): 3e-5, ("C", "D"): 2e-5, ("D", "A"): 1e-5},
+        gain={name: gain[k] for name, k in at.items()},
+        readnoise={name: readnoise[k] for name, k in at.items()},
+        level={name: level[k] for name, k in at.items()},
+        saturlev={name: _SATURLEV[k] for name, k in at.items()},
+        crosstalk={(a, b): fraction for a, b, fraction in leaks if fraction},
         bias=_bias_structure(arm, rng),
         dark=dark,
         pixflat=pixflat,
@@ -80,32 +104,43 @@ def build_detector(instrument: Instrument, camera: str, seed: int) -> Detector:
     )
 
 
-def layout(arm: Arm) -> dict[str, str]:
-    """Section cards of an arm read by four amplifiers, each with its prescan outside and its overscan inside.
+def layout(arm: Arm, names: str = "ABCD") -> dict[str, str]:
+    """Section cards of an arm, each amplifier with its prescan outside and its overscan inside.
 
     With the numbers of the desi arms this gives the sections of the real files (spec raw-and-calib §2.1).
+
+    Parameters
+    ----------
+    names : all four amplifiers, or two: AB or CD read the columns left and right, AC, BD, AD or BC the rows below and
+        above, each to the corner where it sits among four (spec raw-and-calib §2); 1234 are the old names of ABCD
+
+    Raises
+    ------
+    ValueError : no such readout
     """
-    half_x, half_y = arm.nx // 2, arm.ny // 2
-    left, right = arm.prescan, arm.prescan + half_x + 2 * arm.overscan
-    low, high = arm.prescan_rows, arm.prescan_rows + half_y + 2 * arm.overscan_rows
+    corners = "".join(_corner(name) for name in names)
+    if corners not in ("ABCD", "AB", "CD", "AC", "BD", "AD", "BC"):
+        raise ValueError(f"no readout by the amplifiers {names!r}; expected ABCD, AB, CD, AC, BD, AD, BC or old names")
+    ny_raw, nx_raw = raw_shape(arm)
+    nx = arm.nx if corners in ("AC", "BD", "AD", "BC") else arm.nx // 2
+    ny = arm.ny if corners in ("AB", "CD") else arm.ny // 2
     cards: dict[str, str] = {}
-    for amp in AMP_NAMES:
-        is_right, is_upper = amp in "BD", amp in "CD"
-        x, y = (right if is_right else left), (high if is_upper else low)
-        over = left + half_x + (arm.overscan if is_right else 0)
-        over_y = low + half_y + (arm.overscan_rows if is_upper else 0)
-        edge = right + half_x if is_right else 0
-        edge_y = high + half_y if is_upper else 0
-        ccd_x, ccd_y = (half_x if is_right else 0), (half_y if is_upper else 0)
-        cards["DATASEC" + amp] = cards["TRIMSEC" + amp] = _section(x, half_x, y, half_y)
-        cards["CCDSEC" + amp] = cards["DETSEC" + amp] = _section(ccd_x, half_x, ccd_y, half_y)
-        cards["BIASSEC" + amp] = _section(over, arm.overscan, y, half_y)
+    for name, corner in zip(names, corners, strict=True):
+        is_right, is_upper = corner in "BD", corner in "CD"
+        x = nx_raw - arm.prescan - nx if is_right else arm.prescan
+        y = ny_raw - arm.prescan_rows - ny if is_upper else arm.prescan_rows
+        over = x - arm.overscan if is_right else x + nx
+        over_y = y - arm.overscan_rows if is_upper else y + ny
+        ccd_x, ccd_y = (arm.nx - nx if is_right else 0), (arm.ny - ny if is_upper else 0)
+        cards["DATASEC" + name] = cards["TRIMSEC" + name] = _section(x, nx, y, ny)
+        cards["CCDSEC" + name] = cards["DETSEC" + name] = _section(ccd_x, nx, ccd_y, ny)
+        cards["BIASSEC" + name] = _section(over, arm.overscan, y, ny)
         if arm.overscan_rows:
-            cards["ORSEC" + amp] = _section(x, half_x, over_y, arm.overscan_rows)
+            cards["ORSEC" + name] = _section(x, nx, over_y, arm.overscan_rows)
         if arm.prescan:
-            cards["PRESEC" + amp] = _section(edge, arm.prescan, y, half_y)
+            cards["PRESEC" + name] = _section(x + nx if is_right else 0, arm.prescan, y, ny)
         if arm.prescan_rows:
-            cards["PRRSEC" + amp] = _section(x, half_x, edge_y, arm.prescan_rows)
+            cards["PRRSEC" + name] = _section(x, nx, y + ny if is_upper else 0, arm.prescan_rows)
     return cards
 
 
@@ -151,22 +186,20 @@ def read_out(
     -------
     (ny_raw, nx_raw) uint16 [ADU]
     """
-    electrons = _cross_talked(detector, electrons)
+    signal = {amp.name: _trailed(detector, amp, electrons[amp.ccdsec.slices]) for amp in detector.amps}
+    signal = _cross_talked(detector, signal)
     raw = rng.standard_normal(detector.bias.shape, dtype=np.float32)
-    ny_half, nx_half = raw.shape[0] // 2, raw.shape[1] // 2
     for amp in detector.amps:
         name = amp.name
-        rows = slice(ny_half, None) if name in "CD" else slice(None, ny_half)
-        columns = slice(nx_half, None) if name in "BD" else slice(None, nx_half)
-        quarter = raw[rows, columns]
+        read = raw[detector.region(amp)]
         noise = detector.readnoise[name] / detector.gain[name] * (noise_factor or {}).get(name, 1.0)
-        level = detector.level[name] + rng.normal(0.0, 1.0) + rng.normal(0.0, 0.05, (ny_half, 1))
+        level = detector.level[name] + rng.normal(0.0, 1.0) + rng.normal(0.0, 0.05, (len(read), 1))
         if name in (jump or {}):
-            level[ny_half // 2 :] += (jump or {})[name]
-        quarter *= np.float32(noise)
-        quarter += level.astype(np.float32)
+            level[len(read) // 2 :] += (jump or {})[name]
+        read *= np.float32(noise)
+        read += level.astype(np.float32)
         if name not in dead:
-            raw[amp.datasec.slices] += electrons[amp.ccdsec.slices] / np.float32(detector.gain[name])
+            raw[_lit(amp)] += signal[name] / np.float32(detector.gain[name])
     raw += detector.bias
     np.rint(raw, out=raw)
     np.clip(raw, 0, MAX_ADU, out=raw)
@@ -177,17 +210,45 @@ def _section(x: int, width: int, y: int, height: int) -> str:
     return f"[{x + 1}:{x + width},{y + 1}:{y + height}]"
 
 
-def _cross_talked(detector: Detector, electrons: Float) -> Float:
+def _corner(name: str) -> str:
+    """Where an amplifier sits: its new name."""
+    return AMP_NAMES["1234".index(name)] if name in "1234" else name
+
+
+def _lit(amp: Amp) -> tuple[slice, slice]:
+    """Data and overscan columns, which are read one after the other."""
+    data, over = amp.datasec, amp.biassec
+    return slice(data.y0, data.y1), slice(min(data.x0, over.x0), max(data.x1, over.x1))
+
+
+def _trailed(detector: Detector, amp: Amp, electrons: Float) -> Float:
+    """What arrives at an amplifier [electron], overscan included: pixels lack what those read before them trail.
+
+    A pixel lacks a sum over d of a (d/w) exp(-d/w) times the one read d before it (spec preproc §4.4), which is a
+    recursive filter with a double pole.
+    """
+    _, columns = _lit(amp)
+    line = np.zeros((len(electrons), columns.stop - columns.start), np.float32)
+    in_order = line if amp.reads_left else line[:, ::-1]  # a view in the order of reading
+    in_order[:, : electrons.shape[1]] = electrons if amp.reads_left else electrons[:, ::-1]
+    if amp.name in detector.trail:
+        amplitude, width = detector.trail[amp.name]
+        decay = np.exp(-1.0 / width)
+        in_order -= lfilter([0.0, amplitude / width * decay], [1.0, -2.0 * decay, decay**2], in_order, axis=1)
+    return line
+
+
+def _cross_talked(detector: Detector, signal: Mapping[str, Float]) -> dict[str, Float]:
     """Each amplifier with the mirrored faint copy of the others, read at the same moment."""
-    out = electrons.copy()
-    section = {amp.name: amp.ccdsec.slices for amp in detector.amps}
+    out = {name: part.copy() for name, part in signal.items()}
+    at = {amp.name: (amp.ccdsec.y0, amp.ccdsec.x0) for amp in detector.amps}
     for (source, target), fraction in detector.crosstalk.items():
-        copy = electrons[section[source]]
-        if (source in "AB") != (target in "AB"):
+        copy = signal[source]
+        if at[source][0] != at[target][0]:
             copy = copy[::-1]
-        if (source in "AC") != (target in "AC"):
+        if at[source][1] != at[target][1]:
             copy = copy[:, ::-1]
-        out[section[target]] += np.float32(fraction) * copy
+        out[target] += np.float32(fraction) * copy
     return out
 
 

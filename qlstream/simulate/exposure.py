@@ -86,6 +86,7 @@ def simulate_camera(
     faults: Sequence[Fault] = (),
     targets: Targets | None = None,
     cameras: Sequence[str] | None = None,
+    model: CameraModel | None = None,
 ) -> SimulatedCamera:
     """Simulate one camera of one exposure.
 
@@ -97,12 +98,13 @@ def simulate_camera(
     faults : those that concern this camera and exposure are applied
     targets : as `assign_targets` gives them; drawn if not given
     cameras : that the exposure header promises; this one if not given
+    model : the camera, if it is not as `build_camera` makes it
 
     Raises
     ------
     KeyError : the instrument has no such camera
     """
-    model = build_camera(instrument, camera, seed)
+    model = model or build_camera(instrument, camera, seed)
     faults = tuple(fault for fault in faults if fault.hits(exposure, camera))
     kinds = {fault.kind for fault in faults}
     exposure = as_observed(exposure, faults)

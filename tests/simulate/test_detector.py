@@ -1,8 +1,11 @@
 """The detector obeys its own numbers: sections, gain, noise, cross-talk, saturation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from qlstream.datamodel.amplifier import amplifiers, trimmed_shape
 from qlstream.datamodel.masks import CCDMask
 from qlstream.instrument import load_instrument
 from qlstream.simulate.detector import build_detector, collect, layout, raw_shape, read_out
@@ -89,3 +92,48 @@ def test_hot_pixels_and_bad_columns_are_in_the_mask_and_dead_ones_are_dark(detec
     assert np.all(detector.response[bad] < 0.5 * detector.pixflat[bad] + 1e-6)
     assert np.all(detector.response[~bad] == detector.pixflat[~bad])
     assert (detector.mask != 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("names", ["ABCD", "1234", "AB", "CD", "AC", "BD", "AD", "BC", "12", "24"])
+def test_any_readout_covers_the_ccd_once_and_its_sections_do_not_overlap(mini, names):
+    arm = mini.arm("r")
+
+    amps = amplifiers(layout(arm, names))
+
+    read, ccd = np.zeros(raw_shape(arm), int), np.zeros(arm.shape, int)
+    for amp in amps:
+        ccd[amp.ccdsec.slices] += 1
+        for section in (amp.datasec, amp.biassec, amp.orsec):
+            read[section.slices] += 1
+    assert [amp.name for amp in amps] == list(names)
+    assert trimmed_shape(amps) == arm.shape
+    assert np.all(ccd == 1)
+    assert read.max() == 1
+    assert read.sum() == sum(np.prod(s.shape) for amp in amps for s in (amp.datasec, amp.biassec, amp.orsec))
+
+
+def test_a_readout_that_no_ccd_has_is_refused(mini):
+    with pytest.raises(ValueError, match="no readout by the amplifiers 'ABC'"):
+        layout(mini.arm("r"), "ABC")
+
+
+@pytest.mark.parametrize("name", ["A", "D"])
+def test_charge_leaves_a_dark_trail_in_what_is_read_after_it(detector, name):
+    trailing = replace(detector, trail={name: (0.01, 5.0)}, crosstalk={})
+    amp = next(a for a in detector.amps if a.name == name)
+    wells = np.zeros(detector.dark.shape, dtype=np.float32)
+    in_order = slice(None, None, 1 if amp.reads_left else -1)
+    wells[amp.ccdsec.slices][:, in_order][:, -10] = 40000.0  # ten columns before the overscan
+
+    missing = np.zeros(30)
+    for seed in range(5):  # the same noise with and without; what is left is rounding, 0.4 ADU on 250 rows
+        without, raw = (read_out(d, wells, np.random.default_rng(seed)).astype(float) for d in (detector, trailing))
+        columns = np.hstack([(without - raw)[amp.datasec.slices], (without - raw)[amp.biassec.slices]])
+        if not amp.reads_left:
+            columns = np.hstack([(without - raw)[amp.biassec.slices], (without - raw)[amp.datasec.slices]])[:, ::-1]
+        missing += columns.mean(axis=0)[190:220] * detector.gain[name] / 5
+
+    d = np.arange(30)
+    expected = 40000.0 * 0.01 * d / 5.0 * np.exp(-d / 5.0)
+    np.testing.assert_allclose(missing, expected, atol=0.15)
+    assert expected[12:].sum() > 400  # much of it lies in the overscan
