@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from qlstream.datamodel.fluxcalib import FluxCalib
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.qframe import QFrame
+from qlstream.datamodel.sky import SkyModel
 
 _NODATA = np.uint32(SpecMask.NODATA)
 
@@ -43,6 +46,15 @@ def calibrate(
         qframe.wave, qframe.flux, qframe.ivar, qframe.mask, sky_in, fluxcalib.wave, response, flux, ivar, mask, sky
     )
     return flux, ivar, mask, None if qframe.sky is None else sky
+
+
+def scaled_sky(sky: SkyModel, response: NDArray[np.float64]) -> SkyModel:
+    """A sky model in the unit of calibrated spectra: divided by `response` (nwave,), 0 where that is not positive."""
+    factor = np.zeros(response.size)
+    np.divide(1.0, response, out=factor, where=response > 0)
+    stat_ivar = None if sky.stat_ivar is None else sky.stat_ivar * np.where(factor > 0, response, 0.0) ** 2
+    ivar = sky.ivar * np.where(factor > 0, response, 0.0) ** 2
+    return replace(sky, flux=sky.flux * factor, ivar=ivar, stat_ivar=stat_ivar)
 
 
 @njit(nogil=True, cache=True)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from algorithms.fluxcal.calibrate import calibrate
+from algorithms.fluxcal.calibrate import calibrate, scaled_sky
 from qlstream.calibration.served import MissingCalibration
-from qlstream.datamodel.qframe import CALIBRATED, QFrame
+from qlstream.datamodel.cameraspectra import CameraSpectra
+from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.qframe import CALIBRATED
 from qlstream.pipeline.algorithm import PipelineAlg
 from qlstream.pipeline.context import Context
 
@@ -19,22 +21,23 @@ _DEFAULT_SEEING = 1.1  # [arcsec]
 _DEFAULT_AIRMASS = 1.0
 
 
-class ApplyFluxCalibration(PipelineAlg[QFrame, QFrame]):
-    """Electrons per row to 1e-17 erg/s/cm2/Angstrom by the average calibration of the arm, for airmass and seeing.
+class ApplyFluxCalibration(PipelineAlg[CameraSpectra, CameraSpectra]):
+    """Electrons to 1e-17 erg/s/cm2/Angstrom by the average calibration of the arm, for airmass and seeing.
 
-    Clouds and light lost beside the fibers stay in: no zero point is fitted to this exposure.
+    Clouds and light lost beside the fibers stay in: no zero point is fitted to this exposure. Takes qframes and frames.
     """
 
-    needs = ("SkySub_QP",)
+    needs = (("SkySub_QP", "SkySub_QL", "SkySub"),)
 
-    def run(self, qframe: QFrame, context: Context) -> QFrame:
+    def run(self, spectra: CameraSpectra, context: Context) -> CameraSpectra:
         """Raises MissingCalibration if the tree has no FLUXCALIB or the header no exposure time."""
         fluxcalib = context.calibration.fluxcalib
         if context.exptime <= 0:
             raise MissingCalibration(f"no flux calibration without EXPTIME, which is {context.header.get('EXPTIME')!r}")
         seeing = first_number(context.header, _SEEING_CARDS, _DEFAULT_SEEING)
         airmass = first_number(context.header, ("AIRMASS",), _DEFAULT_AIRMASS)
-        flux, ivar, mask, sky = calibrate(qframe, fluxcalib, context.exptime, airmass, seeing)
+        bins = spectra.per_bin()
+        flux, ivar, mask, sky = calibrate(bins, fluxcalib, context.exptime, airmass, seeing)
         middle = float(np.mean(context.arm.wave_science))
         cards = {
             "CALWAVE": middle,
@@ -42,9 +45,11 @@ class ApplyFluxCalibration(PipelineAlg[QFrame, QFrame]):
             "CALAIRM": airmass,
             "CALSEE": seeing,
         }
-        return replace(
-            qframe, flux=flux, ivar=ivar, mask=mask, sky=sky, bunit=CALIBRATED, meta={**qframe.meta, **cards}
-        )
+        out = replace(bins, flux=flux, ivar=ivar, mask=mask, sky=sky, bunit=CALIBRATED, meta={**bins.meta, **cards})
+        if not isinstance(spectra, Frame):
+            return out
+        factor = fluxcalib.at(spectra.wave, airmass, seeing) * context.exptime
+        return replace(spectra.with_bins(out), sky=None if spectra.sky is None else scaled_sky(spectra.sky, factor))
 
 
 def first_number(header: Mapping[str, Any], names: tuple[str, ...], default: float) -> float:

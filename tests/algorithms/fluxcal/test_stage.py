@@ -8,8 +8,10 @@ import pytest
 from algorithms.fluxcal.stage import ApplyFluxCalibration
 from qlstream.calibration.served import Calibration, MissingCalibration
 from qlstream.datamodel.fluxcalib import FluxCalib
+from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.qframe import CALIBRATED
+from qlstream.datamodel.sky import SkyModel
 
 
 def response(wave, airmass=1.0, seeing=1.1):
@@ -85,3 +87,23 @@ def test_without_calibration_or_exposure_time_the_stage_is_skipped(qframe, fluxc
         ApplyFluxCalibration().run(qframe[0], context_with(make_context, None))
     with pytest.raises(MissingCalibration, match="EXPTIME"):
         ApplyFluxCalibration().run(qframe[0], context_with(make_context, fluxcalib, EXPTIME=0.0))
+
+
+def test_a_frame_and_its_sky_are_calibrated_alike(framing, fluxcalib, make_context):
+    truth = 3.0 + 0.002 * (framing.wave - 6000)
+    frame = framing.observe(np.broadcast_to(truth * response(framing.wave, 1.4, 1.5) * 900, (60, framing.nwave)))
+    sky = SkyModel(frame.wave, 2 * frame.flux, frame.ivar / 4, frame.mask, stat_ivar=frame.ivar / 4)
+
+    out = ApplyFluxCalibration().run(
+        replace(frame, sky=sky), context_with(make_context, fluxcalib, AIRMASS=1.4, SEEING=1.5)
+    )
+
+    z = (out.flux - truth) * np.sqrt(out.ivar)
+    print(f"pull mean {z.mean():+.4f} rms {z.std():.4f}")
+    assert isinstance(out, Frame)
+    assert out.bunit == CALIBRATED
+    assert abs(z.mean()) < 5 / np.sqrt(z.size)
+    assert z.std() == pytest.approx(1.0, abs=5 / np.sqrt(2 * z.size))
+    np.testing.assert_allclose(out.sky.flux, 2 * out.flux, rtol=1e-5)
+    np.testing.assert_allclose(out.sky.ivar, out.ivar / 4, rtol=1e-5)
+    np.testing.assert_allclose(out.per_bin().sky, out.sky.flux, rtol=1e-6)
