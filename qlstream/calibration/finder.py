@@ -30,8 +30,10 @@ from qlstream.io.xytraceset import read_xytraceset
 _log = logging.getLogger(__name__)
 
 _OF_THE_NIGHT = {"BIAS": "biasnight", "DARK": "darknight", "PSF": "psfnight", "FIBERFLAT": "fiberflatnight"}
-_OF_TONIGHT = {"TRACES": "psf", "FIBERFLAT": "qfiberflat"}
-_OF_AN_EXPOSURE = {"TRACES": ("psf",), "FIBERFLAT": ("qfiberflat", "fiberflat")}
+_OF_AN_EXPOSURE = {
+    "TRACES": ("psf",),
+    "FIBERFLAT": ("qfiberflat", "fiberflat"),
+}  # flats of qframes and of frames serve both
 
 
 def find_calibration(
@@ -159,8 +161,8 @@ def _of_tonight(prod_dir: Path, camera: str, night: int, header: Mapping[str, An
         _log.warning("MJD-OBS = %r: calibrations of tonight are not used", header.get("MJD-OBS"))
         return {}
     uses = {}
-    for kind, product in _OF_TONIGHT.items():
-        found = latest_before(prod_dir, night, product, camera, mjd)
+    for kind, products in _OF_AN_EXPOSURE.items():
+        found = latest_before(prod_dir, night, products, camera, mjd)
         if found is not None:
             uses[kind] = CalibrationUse(kind, found[0], "tonight", found[1])
     return uses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from qlstream.io.fitsfile import FitsFile, required
 _log = logging.getLogger(__name__)
 
 
-def latest_before(prod_dir: Path, night: int, kind: str, camera: str, mjd: float) -> tuple[Path, float] | None:
-    """The product `kind` of this camera and night whose exposure started last before `mjd`, and its MJD.
+def latest_before(
+    prod_dir: Path, night: int, kinds: Sequence[str], camera: str, mjd: float
+) -> tuple[Path, float] | None:
+    """Of the products `kinds` of this camera and night, that whose exposure started last before `mjd`, and its MJD.
 
-    Only exposures of smaller MJD count, so that a replay finds what the live night found (design §3). Files that
-    cannot be read are passed over with a warning.
+    Of several products of one exposure the first of `kinds` counts. Only exposures of smaller MJD count, so that a
+    replay finds what the live night found (design §3). Files that cannot be read are passed over with a warning.
     """
     best: tuple[Path, float] | None = None
-    for path in (prod_dir / "exposures" / str(night)).glob(f"*/{kind}-{camera}-*.fits"):
+    folder = prod_dir / "exposures" / str(night)
+    for path in (path for kind in kinds for path in sorted(folder.glob(f"*/{kind}-{camera}-*.fits*"))):
         if "_tmp" in path.name:
             continue
         try:

@@ -246,6 +246,19 @@ def test_the_latest_of_tonight_before_the_exposure_wins_over_all(tree, tmp_path)
     assert find_calibration(HEADER | {"MJD-OBS": 61056.1}, root, prod).traces.xcoef[0, 0] == 10
 
 
+def test_a_flat_of_frames_serves_like_one_of_qframes(tree, tmp_path):
+    prod = tmp_path / "prod"
+    folder = prod / "exposures/20260115"
+    put_tonight(prod, 80, 61056.20, 3.0)
+    write_fiberflat(folder / "00000081/fiberflat-r0-00000081.fits.gz", flat(4.0, 61056.21))
+    found = find_calibration(HEADER, tree(v=VALID), prod).fiberflat
+
+    write_fiberflat(folder / "00000082/qfiberflat-r0-00000082.fits", flat(5.0, 61056.22))
+
+    assert found.fiberflat[0, 0] == 4
+    assert find_calibration(HEADER, tree(v=VALID), prod).fiberflat.fiberflat[0, 0] == 5
+
+
 def test_products_of_tonight_that_cannot_be_read_are_passed_over(tree, tmp_path, caplog):
     prod = tmp_path / "prod"
     put_tonight(prod, 80, 61056.20, 3.0)
