@@ -12,14 +12,8 @@ from typing import Literal
 
 from sqlalchemy import RowMapping
 
-from qlstream.ingest.completeness import (
-    NEEDS_FIBERMAP,
-    content_identity,
-    exposure_stamp,
-    find_fibermap,
-    find_sidecar,
-    read_facts,
-)
+from qlstream.ingest.completeness import content_identity, find_sidecar, read_facts
+from qlstream.ingest.fibermaps import exposure_stamp, is_awaited, obtain_fibermap
 from qlstream.ingest.names import Place
 from qlstream.ingest.structure import read_structure
 from qlstream.io.errors import BadFile
@@ -176,17 +170,21 @@ class Looker:
             clock.whole_since = now
         notes = [_cameras(facts)]
         is_known = processed.partition("+")[0] == identity
-        if facts.flavor in NEEDS_FIBERMAP:
-            fibermap = find_fibermap(self.raw, self.redux, place)
-            left = self.settings.fibermap_wait_s - (now - clock.whole_since)
-            if fibermap is None and left > 0 and not is_known:
-                reason = f"waiting {self.settings.fibermap_wait_s:g} s for its fibermap"
+        if facts.flavor in ("flat", "science"):
+            left = self.settings.fibermap_wait_s - (now - clock.whole_since) if is_awaited(facts) else 0.0
+            found = obtain_fibermap(path, self.raw, self.redux, place, self.instrument, hurry=left <= 0 or is_known)
+            if found.path is None and left > 0 and not is_known:
+                reason = f"waiting {self.settings.fibermap_wait_s:g} s for {found.missing}"
+                if found.note:
+                    reason += f"; {found.note}"
                 return _Decision("wait", reason, min(left, self.settle_s or left))
-            if fibermap is not None:
-                identity += "+" + content_identity(fibermap)[0]
-                facts = replace(facts, fibermap=fibermap)
-            else:
+            if found.path is not None:
+                identity += "+" + content_identity(found.path)[0]
+                facts = replace(facts, fibermap=found.path, program=found.program or facts.program)
+            elif is_awaited(facts):
                 notes.append(f"no fibermap came within {self.settings.fibermap_wait_s:g} s")
+            if found.note:
+                notes.append(found.note)
         if exposure_stamp(path, self.raw, self.redux, place) != stamp:
             return _Decision("wait", "it changed while it was read", _BRIEF_S, settling=True)
         if processed == identity or (is_known and facts.fibermap is None):

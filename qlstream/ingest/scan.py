@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from qlstream.ingest.completeness import exposure_stamp
+from qlstream.ingest.fibermaps import exposure_stamp
 from qlstream.ingest.names import Place, nights_in, places_in
 from qlstream.store.database import Store
 from qlstream.store.exposures import unsettled

@@ -46,8 +46,8 @@ def test_each_exposure_is_processed_exactly_once_however_it_comes(service, night
     os.link(source(6), target(6)) if source(6).stat().st_dev == service.raw.stat().st_dev else shutil.copy(
         source(6), target(6)
     )
-    # a flat without its fibermap for a while
-    shutil.copy(source(12), target(12))
+    # science without its fibermap for a while
+    shutil.copy(source(13), target(13))
     # one that never becomes whole
     target(8).write_bytes(source(8).read_bytes()[:20_000])
     # growing, slowly
@@ -58,9 +58,9 @@ def test_each_exposure_is_processed_exactly_once_however_it_comes(service, night
             file.flush()
             time.sleep(0.15)
 
-    service.wait(lambda: service.states().get(12) == "waiting")
-    shutil.copy(source(12).parent / "fibermap-00000012.fits", target(12).parent)
-    service.wait(lambda: all(service.states().get(e) == "done" for e in (1, 2, 3, 4, 5, 6, 7, 12)))
+    service.wait(lambda: service.states().get(13) == "waiting")
+    shutil.copy(source(13).parent / "fibermap-00000013.fits", target(13).parent)
+    service.wait(lambda: all(service.states().get(e) == "done" for e in (1, 2, 3, 4, 5, 6, 7, 13)))
     service.wait(lambda: service.states().get(8) == "incomplete")
 
     # again, with the same content; and with another one
@@ -79,7 +79,7 @@ def test_each_exposure_is_processed_exactly_once_however_it_comes(service, night
     status, out = service.stop()
     assert status == 0, out
     assert set(service.states().values()) == {"done"}
-    service.check_exactly_once({1: 1, 2: 1, 3: 2, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 12: 1})
+    service.check_exactly_once({1: 1, 2: 1, 3: 2, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 13: 1})
     told = [row["payload"]["reason"] for row in service.rows(events, events.c.kind == "exposure.incomplete")]
     assert len(told) == 1
     assert "gave up after 4 s" in told[0]

@@ -226,9 +226,9 @@ async def test_a_raw_folder_that_appears_later_is_found(running, write_exposure,
         await night.until("exposure.ready")
 
 
-async def test_a_flat_waits_for_its_fibermap(running, write_exposure, raw_path):
+async def test_an_exposure_of_a_tile_waits_for_its_fibermap(running, write_exposure, raw_path):
     async with running(fibermap_wait_s=20.0) as night:
-        write_exposure(raw_path(), obstype="FLAT")
+        write_exposure(raw_path(), obstype="FLAT", TILEID=1012)
         waiting = await night.until("exposure.waiting", count=2)
         write_small_fibermap(raw_path().with_name("fibermap-00000007.fits"))
         await night.until("exposure.ready")
