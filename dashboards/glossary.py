@@ -237,6 +237,77 @@ _ENTRIES: dict[str, Entry] = {
     "SPREADDY": Entry("uneven shift along", "Largest less smallest shift over the CCD.", "Take new arcs.", _OPTICS),
     "RMSDX": Entry("scatter of shifts across", "How well the measured shifts agree with the fit.", "", _OPTICS),
     "RMSDY": Entry("scatter of shifts along", "How well the measured shifts agree with the fit.", "", _OPTICS),
+    "CHECKARC": Entry(
+        "fibers with a resolution", "Fibers with enough arc lines to tell their resolution.", "", _OPTICS
+    ),
+    "CHECKARC_FRACTION": Entry(
+        "fibers with a resolution",
+        "Fraction of the fibers in use whose resolution their own arc lines tell; the rest take their neighbours'.",
+        "Too few: are the lamps on? Dark fibers side by side: a bundle or slit problem.",
+        _OPTICS,
+    ),
+    "YSIGMA": Entry("width of the arc lines", "Median sigma of the arc lines along the dispersion.", "", _OPTICS),
+    "YSIGMA_RATIO": Entry(
+        "width of the arc lines / calibration",
+        "Median sigma of the arc lines over that of the calibration; 1 is as sharp as then.",
+        "Well above 1: out of focus. Check focus and temperature of the spectrograph.",
+        _OPTICS,
+    ),
+    "YSIGMA_RATIO_LOW": Entry(
+        "sharpest end / calibration",
+        "The same at the wavelength where it is smallest.",
+        "Far from the other end: the focus is tilted along wavelength.",
+        _OPTICS,
+    ),
+    "YSIGMA_RATIO_HIGH": Entry(
+        "least sharp end / calibration",
+        "The same at the wavelength where it is largest.",
+        "Far from the other end: the focus is tilted along wavelength.",
+        _OPTICS,
+    ),
+    "YSIGMA_OUTLIERS": Entry(
+        "fibers less sharp than others",
+        "Fraction of the fibers whose lines are more than 10 % wider or narrower than those of the others.",
+        "See which fibers on the camera page: side by side, a bundle moved in the slit.",
+        _OPTICS,
+    ),
+    "RESOLVING_POWER": Entry(
+        "resolving power", "Wavelength over the full width of a line at half maximum.", "", _OPTICS
+    ),
+    "CHI2_WIDTHS": Entry(
+        "chi2 of the line widths",
+        "How well the widths follow a smooth function of wavelength, in units of their errors; 1 is perfect.",
+        "Well above 1: unknown lines blend with those of the table, or the fibers are badly extracted.",
+        _OPTICS,
+    ),
+    "NLINES": Entry(
+        "arc lines per fiber",
+        "Median number of lines that the resolution of a fiber stands on.",
+        "Few: is a lamp off, or the exposure short?",
+        _OPTICS,
+    ),
+    "LAMP_LEVEL": Entry(
+        "brightness of the arc lamps",
+        "Light per second in the lines of the lamps that are on, over the strength of the lines.",
+        "Low: lamps old or not warmed up, screen not in place. 0: lamps off. Repeat the arc.",
+        _OPTICS,
+    ),
+    **{
+        f"LAMP_{symbol}": Entry(
+            f"{element} lamp / other lamps",
+            f"Brightness of the {element} lamp over that of the typical lamp.",
+            "Near 0: this lamp is off. Switch it on and repeat the arc.",
+            _OPTICS,
+        )
+        for symbol, element in (
+            ("HG", "mercury"),
+            ("CD", "cadmium"),
+            ("NE", "neon"),
+            ("AR", "argon"),
+            ("KR", "krypton"),
+            ("XE", "xenon"),
+        )
+    },
     "NGOODFIB": Entry("fibers with light", "Fibers with a significant signal.", "", _FIBERS),
     "NMISSINGFIB": Entry("dark fibers", "Fibers that ought to have light and have none.", "", _FIBERS),
     "GOODFIB_FRACTION": Entry(
@@ -339,6 +410,7 @@ _GROUP_OF_RESULT = {
     "Calc_XWSigma": _OPTICS,
     "Trace_Shifts": _OPTICS,
     "Check_Resolution": _OPTICS,
+    "Arc_Lines": _OPTICS,
     "CountSpectralBins": _FIBERS,
     "Check_FiberFlat": _FIBERS,
     "Sky_Continuum": _SKY,

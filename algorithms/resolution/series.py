@@ -77,8 +77,8 @@ def fit_series(ratio: Array, error: Array, wave: Array, grid: Grid, degree: int,
         told = f"{len(points)} widths of {len(np.unique(line))} lines do not tell even a common change"
         raise TooUncertain(f"{told} to {100 * MAX_ERROR:.0f} %") from None
     residual = points["shift"] - field.at_points(grid, points)
-    total = np.hypot(points["error"], LINE_ERROR)
-    along = legvander(grid.along(points["wave"]), degree)
+    total: Array = np.hypot(points["error"], LINE_ERROR)
+    along = np.asarray(legvander(grid.along(points["wave"]), degree), dtype=float)
     prior = (fiber_scatter * 0.5 ** np.arange(degree + 1.0)) ** -2
     # Lines that the field dropped are blends; a point that it clipped may just be of a fiber that differs.
     used = np.isin(line, np.unique(line[field.used]))
@@ -90,8 +90,8 @@ def fit_series(ratio: Array, error: Array, wave: Array, grid: Grid, degree: int,
     kept = np.zeros(ratio.shape, bool)
     kept[fiber[used], line[used]] = True
     alone = np.hypot(points["error"], LINE_ERROR)  # without what was added to explain the scatter
-    chi2 = np.bincount(fiber[used], (rest[used] / alone[used]) ** 2, len(ratio))
-    dof = np.maximum(kept.sum(axis=1) - (degree + 1.0), 0.0)
+    chi2 = np.bincount(fiber[used], (rest[used] / alone[used]) ** 2, len(ratio)).astype(float)
+    dof = np.maximum(kept.sum(axis=1) - (degree + 1.0), 0.0).astype(float)
     return WidthSeries(field, grid, coef, kept, chi2, dof)
 
 

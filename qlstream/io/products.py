@@ -12,6 +12,7 @@ import numpy as np
 from qlstream.datamodel.fiberflat import FiberFlat
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.image import Image
+from qlstream.datamodel.linewidths import LineWidths
 from qlstream.datamodel.qframe import QFrame
 from qlstream.datamodel.sky import SkyModel
 from qlstream.datamodel.traces import XYTraceSet
@@ -49,14 +50,18 @@ def can_make(kind: str, data_type: type) -> bool:
     return any(issubclass(data_type, one) or issubclass(one, data_type) for one in _WRITERS[kind][0])
 
 
-def _write_traces(path: Path | str, data: Image | XYTraceSet) -> None:
-    if isinstance(data, XYTraceSet):
-        write_xytraceset(path, data)
+def _write_traces(path: Path | str, data: Image | XYTraceSet | LineWidths) -> None:
+    if isinstance(data, (XYTraceSet, LineWidths)):
+        write_xytraceset(path, data.traces if isinstance(data, LineWidths) else data)
         return
     if data.traces is None:
         raise ValueError(f"product psf: the image of {data.camera} has no traces; Flexure must run before")
     meta: dict[str, object] = {**(data.traces.meta or {}), **data.meta}
     write_xytraceset(path, replace(data.traces, meta=meta))
+
+
+def _write_spectra(path: Path | str, data: QFrame | LineWidths) -> None:
+    write_qframe(path, data.spectra if isinstance(data, LineWidths) else data)
 
 
 def _write_quick_sky(path: Path | str, qframe: QFrame) -> None:
@@ -74,8 +79,8 @@ def _write_sky(path: Path | str, data: SkyModel | Frame) -> None:
 
 _WRITERS: dict[str, tuple[tuple[type, ...], Callable[[Path | str, Any], None]]] = {
     "preproc": ((Image,), write_image),
-    "psf": ((Image, XYTraceSet), _write_traces),
-    "qframe": ((QFrame,), write_qframe),
+    "psf": ((Image, XYTraceSet, LineWidths), _write_traces),
+    "qframe": ((QFrame, LineWidths), _write_spectra),
     "qfframe": ((QFrame,), write_qframe),
     "qsframe": ((QFrame,), write_qframe),
     "qcframe": ((QFrame,), write_qframe),
