@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from qlstream.configs import config_path
 from qlstream.datamodel.image import RawCamera
 from qlstream.io.products import PRODUCTS, can_make
 from qlstream.pipeline.algorithm import MonitoringAlg, PipelineAlg
+from qlstream.pipeline.planfile import CheckEntry, PlanError, listed, messages, read_plan_file
 
 FLAVORS = ("zero", "dark", "arc", "flat", "science")
-_NOT_A_PLAN = (
-    "a QuickLook configuration with Pipeline and Algorithms; a plan lists its stages under `steps`, each with its "
-    "params and then_check (docs/process-one-camera.md shows one beside the other)"
-)
-
-
-class PlanError(ValueError):
-    """A plan with mistakes; the message names every one with file and key."""
-
-
-class _Check(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    run: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class _Step(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    run: str = Field(description="package.module:Class of a PipelineAlg")
-    params: dict[str, Any] = Field(default_factory=dict)
-    write: list[str] = Field(default_factory=list, description="products written from this stage's output")
-    write_on_request: list[str] = Field(default_factory=list, description="products written only if asked for")
-    dump: bool = Field(False, description="write what is written on request without being asked")
-    then_check: list[str | _Check] = Field(default_factory=list, description="package.module:Class of MonitoringAlgs")
-
-
-class _PlanFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-    flavor: str
-    description: str = ""
-    heartbeat_s: float = Field(5.0, gt=0, alias="Period", description="between signs of life of a stage [s]")
-    slow_s: float = Field(120.0, gt=0, alias="Timeout", description="a stage that takes longer is warned of [s]")
-    steps: list[_Step] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -87,13 +54,7 @@ class Plan:
         ------
         PlanError : naming every mistake at once
         """
-        try:
-            given = yaml.safe_load(path.read_text())
-            if isinstance(given, Mapping) and {"Pipeline", "Algorithms"} & set(given):
-                raise PlanError(_listed(path, [_NOT_A_PLAN]))
-            content = _PlanFile.model_validate(given)
-        except (OSError, UnicodeDecodeError, ValidationError, yaml.YAMLError) as error:
-            raise PlanError(_listed(path, _messages(error))) from None
+        content = read_plan_file(path)
         wrong: list[str] = []
         if content.flavor not in FLAVORS:
             wrong.append(f"flavor: {content.flavor!r} is none of {', '.join(FLAVORS)}")
@@ -103,7 +64,7 @@ class Plan:
             stage = _build(entry.run, entry.params, PipelineAlg, f"steps.{i}", wrong)
             checks = []
             for j, item in enumerate(entry.then_check):
-                spec = _Check(run=item) if isinstance(item, str) else item
+                spec = CheckEntry(run=item) if isinstance(item, str) else item
                 checks.append(_build(spec.run, spec.params, MonitoringAlg, f"steps.{i}.then_check.{j}", wrong))
             if stage is None:
                 have = None
@@ -128,7 +89,7 @@ class Plan:
             asked = (*entry.write, *entry.write_on_request) if entry.dump else tuple(entry.write)
             steps.append(Step(stage, good, asked, tuple(entry.write_on_request)))
         if wrong:
-            raise PlanError(_listed(path, wrong))
+            raise PlanError(listed(path, wrong))
         return cls(content.flavor, tuple(steps), path, content.heartbeat_s, content.slow_s)
 
     @property
@@ -159,10 +120,10 @@ class Plan:
             try:
                 steps[i] = replace(step, stage=type(step.stage)(step.stage.params.model_dump() | new))
             except ValidationError as error:
-                wrong += [f"{step.stage.name}: {message}" for message in _messages(error)]
+                wrong += [f"{step.stage.name}: {message}" for message in messages(error)]
         wrong += [f"{name}: no stage of this plan has such a parameter" for name in values if name not in met]
         if wrong:
-            raise PlanError(_listed(self.path, wrong))
+            raise PlanError(listed(self.path, wrong))
         return replace(self, steps=tuple(steps))
 
     def only(self, metric: str) -> Plan:
@@ -289,7 +250,7 @@ def _build(reference: str, params: dict[str, Any], contract: type, where: str, w
         klass.types()  # type: ignore[attr-defined]
         return klass(params)  # type: ignore[call-arg]
     except ValidationError as error:
-        wrong += [f"{where}.params.{m}" for m in _messages(error)]
+        wrong += [f"{where}.params.{m}" for m in messages(error)]
     except TypeError as error:
         wrong.append(f"{where}.run: {error}")
     return None
@@ -303,13 +264,3 @@ def _wrong_products(kinds: Iterable[str], stage: PipelineAlg[Any, Any], gives: t
         elif not can_make(kind, gives):
             wrong.append(f"{stage.name} gives {gives.__name__}, which makes no {kind}")
     return wrong
-
-
-def _messages(error: Exception) -> list[str]:
-    if isinstance(error, ValidationError):
-        return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e.get('input')!r}" for e in error.errors()]
-    return [str(error)]
-
-
-def _listed(path: Path, wrong: list[str]) -> str:
-    return "\n".join([f"{path}: {len(wrong)} wrong entries", *(f"  {w}" for w in wrong)])
