@@ -31,7 +31,8 @@ class ResolutionFit(PipelineAlg[QFrame, LineWidths]):
 
     Every line that stands alone at the camera's resolution is fitted in every fiber, and what these widths are in
     units of the calibration PSF's becomes a smooth function of fiber and wavelength (`measure_widths`, `fit_series`).
-    A fiber with too few lines takes the widths of its neighbours, and a flag. Rows are pixels, so there is no detour
+    A fiber with too few lines takes the widths of its neighbours, and a flag; without light the widths that the traces
+    came with stay. Rows are pixels, so there is no detour
     over Angstrom (spec quicklook-pipeline §9.12, preproc-and-extraction §10.1, whose widths of such fibers were 0).
     """
 
@@ -77,7 +78,7 @@ class ResolutionFit(PipelineAlg[QFrame, LineWidths]):
                 params.fiber_scatter,
             )
         except TooUncertain as why:
-            warnings.append(f"line widths are not measured: {why}; the calibration's stay")
+            warnings.append(f"line widths are not measured: {why}; those that the traces came with stay")
         if series is not None and series.field.degrees[1] < params.npoly:
             warnings.append(
                 f"the lines support degree {series.field.degrees[0]} across fibers and {series.field.degrees[1]} "
@@ -85,11 +86,12 @@ class ResolutionFit(PipelineAlg[QFrame, LineWidths]):
             )
         for warning in warnings:
             context.log.warning("%s: %s", self.name, warning)
-        fitted = replace(
-            traces,
-            ysigcoef=_series_of_widths(traces, reference, series, params.npoly),
-            meta=(traces.meta or {}) | image.meta | {"YSIGEXP": context.expid},
-        )
+        cards = (traces.meta or {}) | image.meta
+        if series is None:
+            fitted = _with_widths(replace(traces, meta=cards), context.arm.ysigma)
+        else:
+            ysigcoef = _series_of_widths(traces, reference, series, params.npoly)
+            fitted = replace(traces, ysigcoef=ysigcoef, meta=cards | {"YSIGEXP": context.expid})
         rows = np.arange(float(qframe.flux.shape[1]))
         return LineWidths(
             traces=fitted,
@@ -140,16 +142,14 @@ def _series_of_widths(traces: XYTraceSet, reference: XYTraceSet, series: WidthSe
     """(nspec, n) Legendre coefficients of the new widths over the domain of the traces [pixel]."""
     u = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
     wave = traces.wavemin + 0.5 * (u + 1.0) * (traces.wavemax - traces.wavemin)
-    widths = reference.ysig_vs_wave(wave)
+    widths = reference.ysig_vs_wave(wave) * np.clip(series.at(wave), *SANE)
     assert reference.ysigcoef is not None
-    if series is not None:
-        widths = widths * np.clip(series.at(wave), *SANE)
     return legendre.fit(u, widths, max(reference.ysigcoef.shape[1] - 1, degree))
 
 
 def _source(series: WidthSeries | None, nspec: int, degree: int) -> NDArray[np.int8]:
     if series is None:
-        return np.full(nspec, WidthSource.CALIBRATION, np.int8)
+        return np.full(nspec, WidthSource.UNCHANGED, np.int8)
     nlines = series.used.sum(axis=1)
     few = np.where(nlines > 0, WidthSource.FEW_LINES, WidthSource.NEIGHBOURS)
     return np.where(nlines > degree, WidthSource.LINES, few).astype(np.int8)

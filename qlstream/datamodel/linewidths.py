@@ -21,7 +21,7 @@ class WidthSource(IntEnum):
     LINES = 0  # enough lines of its own
     FEW_LINES = 1  # some of its own, held by those of the camera
     NEIGHBOURS = 2  # none of its own: the calibration's, changed as those of the fibers around it
-    CALIBRATION = 3  # nothing was measured in this camera: the calibration's as they are
+    UNCHANGED = 3  # nothing was measured in this camera: those that the traces came with
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def test_fibers_without_lines_are_counted_and_spoil_no_scatter(make_context, mak
 
 
 def test_a_camera_without_lines_alarms_once_and_has_no_invented_widths(make_context, make_widths):
-    result = Check_Resolution().run(make_widths(1.0, np.full(40, WidthSource.CALIBRATION)), make_context(flavor="arc"))
+    result = Check_Resolution().run(make_widths(1.0, np.full(40, WidthSource.UNCHANGED)), make_context(flavor="arc"))
 
     told = severities(result)
     assert result.metrics["CHECKARC"] == 0

@@ -113,9 +113,10 @@ def test_without_light_the_widths_of_the_calibration_stay(make_arc):
     wave = np.linspace(6300.0, 7100.0, 9)
     start = arc.context.calibration.traces
     np.testing.assert_allclose(widths.traces.ysig_vs_wave(wave), start.ysig_vs_wave(wave), rtol=1e-9)
-    assert (widths.source == WidthSource.CALIBRATION).all()
+    assert (widths.source == WidthSource.UNCHANGED).all()
     assert widths.nlines.sum() == 0
-    assert "the calibration's stay" in widths.warnings[0]
+    assert "those that the traces came with stay" in widths.warnings[0]
+    assert "YSIGEXP" not in widths.traces.meta
 
 
 def test_spectra_without_any_information_make_no_exception(make_arc):
@@ -125,7 +126,7 @@ def test_spectra_without_any_information_make_no_exception(make_arc):
     widths = ResolutionFit().run(lost, arc.context)
 
     assert np.isfinite(widths.traces.ysigcoef).all()
-    assert (widths.source == WidthSource.CALIBRATION).all()
+    assert (widths.source == WidthSource.UNCHANGED).all()
 
 
 def test_unknown_neighbours_cosmic_rays_and_masked_rows_do_not_pull(make_arc):
