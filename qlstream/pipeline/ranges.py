@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +22,7 @@ class _RangeFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: str
+    extends: Literal["", "quicklook"] = Field("", description="quicklook: these rules follow the shipped ones")
     rules: list[Rule]
     unjudged: dict[str, str] = Field(
         default_factory=dict, description="result keys without a range -> why they need none, as half a sentence"
@@ -58,7 +60,7 @@ class Ranges:
 
     @classmethod
     def load(cls, path: Path, folder: Path | None = None) -> Ranges:
-        """Read a file of rules, or a folder of such files.
+        """Read a file of rules, or a folder of such files; one that extends the shipped rules comes after them.
 
         Parameters
         ----------
@@ -75,6 +77,7 @@ class Ranges:
         unjudged: dict[str, str] = {}
         wrong: list[str] = []
         versions: set[str] = set()
+        shipped: Ranges | None = None
         digest = hashlib.sha256()
         for file in files:
             text = file.read_text()
@@ -87,9 +90,15 @@ class Ranges:
             rules += content.rules
             unjudged |= content.unjudged
             versions.add(content.version)
+            if content.extends and shipped is None:
+                shipped = cls.load(config_path("qa", content.extends))
         if wrong:
             raise ValueError("\n".join([f"{path}: {len(wrong)} wrong entries", *wrong]))
         version = f"{path.stem} {'+'.join(sorted(versions))} ({digest.hexdigest()[:8]})"
+        if shipped is not None:
+            rules = [*(rule for those in shipped._rules.values() for rule in those), *rules]
+            unjudged = shipped.unjudged | unjudged
+            version = f"{shipped.written_version}, {version}"
         return cls(rules, version, unjudged, folder)
 
     @classmethod
