@@ -21,8 +21,8 @@ _UNUSABLE = int(EXTRACT_MASK)
 class Pixel_Correlation(MonitoringAlg[Image]):
     """Correlation of the noise of pixels up to 3 pixels apart, on bias frames.
 
-    CORR_MAX_AMP is the largest of CORR-i-j, i rows and j columns apart, (0, 0) left out, by its size; the 4 x 4 values
-    of each amplifier are the vectors CORR_A ... Independent noise has none; a few percent tell of pick-up or of a
+    CORR_MAX_AMP is the largest size of CORR-i-j, i rows and j columns apart, (0, 0) left out; the 4 x 4 values with
+    their signs are the vectors CORR_A ... Independent noise has none; a few percent tell of pick-up or of a
     readout that does not settle. This is Pearson's coefficient; its standard error is 1/sqrt(sample). The reference
     takes a median of products, which is no correlation, and other pixels each time (spec quicklook-qa §4). On any
     other exposure light correlates the pixels, so there this metric gives nothing.
@@ -42,12 +42,12 @@ class Pixel_Correlation(MonitoringAlg[Image]):
             window = readout.amp.ccdsec.slices
             found[readout.name] = correlate(image.pix[window], image.mask[window], self.params.sample, self.params.seed)
         largest = {name: _largest(corr) for name, corr in found.items()}
-        worst = max(largest.items(), key=lambda item: abs(np.nan_to_num(item[1])), default=("", float("nan")))
+        worst = max(largest, key=lambda name: np.nan_to_num(largest[name]), default="")
         return QAResult(
             self.name,
             per_amp={"CORR_MAX_AMP": largest},
             vectors={f"CORR_{name}": corr for name, corr in found.items()},
-            summary=f"pixels correlate by {worst[1]:+.3f} at most ({worst[0]})",
+            summary=f"pixels correlate by {largest.get(worst, np.nan):.3f} at most ({worst})",
         ).graded(context.ranges, context.where)
 
 
@@ -83,8 +83,8 @@ def correlate(pix: NDArray[np.float32], mask: NDArray[np.uint16], sample: int, s
 
 
 def _largest(corr: NDArray[np.float64]) -> float:
-    lags = corr.ravel()[1:]
-    return float(lags[np.nanargmax(np.abs(lags))]) if np.isfinite(lags).any() else float("nan")
+    lags = np.abs(corr.ravel()[1:])
+    return float(np.nanmax(lags)) if np.isfinite(lags).any() else float("nan")
 
 
 @njit(nogil=True, cache=True)

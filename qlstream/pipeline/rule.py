@@ -14,7 +14,7 @@ Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? *%$")]
 class Rule(BaseModel):
     """One range and where it holds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     metric: str = Field(description="result key, e.g. NOISE_AMP")
     where: dict[str, list[str]] = Field(

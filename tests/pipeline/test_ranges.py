@@ -85,6 +85,19 @@ def test_the_shipped_ranges_load():
     assert "NOISE_AMP" in Ranges.load(config_path("qa", "quicklook"))
 
 
+def test_every_shipped_rule_and_reason_is_complete():
+    shipped = Ranges.load(config_path("qa", "quicklook"))
+
+    assert not set(shipped.unjudged) & set(shipped.metrics)
+    assert all(reason.strip() for reason in shipped.unjudged.values())
+
+
+@pytest.mark.parametrize("learn", [-0.1, "many", "-5 %"])
+def test_how_far_a_learned_range_reaches_is_a_number_or_percent(learn):
+    with pytest.raises(ValueError, match="learn"):
+        Rule(metric="A", normal=(0, 1), warn=(0, 1), learn=learn)
+
+
 def test_json_of_a_result_has_no_nan():
     result = QAResult("X", {"A": math.nan, "B": 1.5}, per_class={"T": {"ELG": None, "LRG": math.inf}})
 
