@@ -14,6 +14,7 @@ from algorithms.fiberflat.smooth import FittedFlat, fit_smooth_flat
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fiberflat import FiberFlat
 from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.framebands import bands_of
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.qframe import QFrame
 from qlstream.pipeline.algorithm import PipelineAlg, StageParams
@@ -62,7 +63,7 @@ class _ComputeFrameFlat(PipelineAlg[Frame, FiberFlat]):
         usable &= (frame.flux > p.minval * typical) & (frame.flux < p.maxval * typical)
         live &= usable.mean(axis=1) >= p.min_good
         fit = fit_deconvolved_flat(
-            frame.wave, frame.flux, np.where(usable, frame.ivar, 0.0), live, lambda i: frame.resolution_of(i).data,
+            frame.wave, frame.flux, np.where(usable, frame.ivar, 0.0), live, bands_of(frame),
             p.smoothing_res, p.max_iterations, p.accuracy, p.nsig, p.tolerance, p.smooth,
         )  # fmt: skip
         return _as_product(fit, frame, live, p.max_error, context)

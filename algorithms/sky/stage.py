@@ -16,6 +16,7 @@ from algorithms.sky.subtract import fit_sky_fibers, subtract_sky
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.framebands import bands_of
 from qlstream.datamodel.masks import FiberMask, SpecMask
 from qlstream.datamodel.qframe import QFrame
 from qlstream.datamodel.sky import SkyModel
@@ -101,7 +102,7 @@ class ComputeSky_QL(PipelineAlg[Frame, SkyModel]):
         try:
             fitted = fit_deconvolved_sky(
                 frame.flux, ivar, frame.dwave,
-                (lambda i: frame.resolution_of(i).data) if p.apply_resolution else (lambda _: unit),
+                bands_of(frame) if p.apply_resolution else lambda _: unit,
                 candidates, p.max_iterations, p.nsig, p.tolerance, p.fiber_tolerance, p.min_fibers,
             )  # fmt: skip
         except TooFewSkyFibers as error:
