@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 
@@ -316,6 +317,48 @@ _ENTRIES: dict[str, Entry] = {
         "Dark fibers side by side: a bundle or slit problem. All dark: lamp, shutter or petal.",
         _FIBERS,
     ),
+    "CHECKFLAT": Entry(
+        "fiber flat",
+        "Mean of the fiber flat over the fibers: 1 if they are like each other, whatever the lamp does.",
+        "Look at the flat of each fiber: which ones stand out?",
+        _FIBERS,
+    ),
+    "DEADFIB_FRACTION": Entry(
+        "fibers without a flat",
+        "Fraction of the fibers in use that brought no lamp light, so that they have no flat.",
+        "Dark fibers side by side: a bundle or slit problem. All dark: lamp, shutter or petal.",
+        _FIBERS,
+    ),
+    "DIMFIB_FRACTION": Entry(
+        "dim fibers",
+        "Fraction of the fibers in use with less than half the lamp light of the median fiber.",
+        "If they were fine the night before, a connector or the slit may be dirty; tell the instrument team.",
+        _FIBERS,
+    ),
+    "FLATRATIO_NMAD": Entry(
+        "fibers against the flat before",
+        "Scatter of the fibers' throughputs over those of the flat that served so far.",
+        "A large scatter: another lamp set-up or positioners elsewhere. Do not use this flat before you know.",
+        _FIBERS,
+    ),
+    "CHANGEDFIB_FRACTION": Entry(
+        "changed fibers",
+        "Fraction of the fibers whose throughput differs by more than a tenth from the flat that served so far.",
+        "Fibers side by side: a bundle. Single ones: their positioners or connectors.",
+        _FIBERS,
+    ),
+    "FLATLAMP_RATE": Entry(
+        "flat lamp",
+        "Light of the flat lamp in the median fiber, per second and Angstrom.",
+        "Too little: lamp off, dim or not warm, screen or shutter in the way. Compare the other arms and petals.",
+        _FIBERS,
+    ),
+    "INTEG_FLUX": Entry(
+        "flat lamp, whole arm",
+        "Light of the flat lamp in the middle fibers, summed over the arm's wavelengths, per second.",
+        "One petal alone: its fibers or spectrograph. All petals: the lamp.",
+        _FIBERS,
+    ),
     "FLUXLEVEL": Entry(
         "light level",
         "Median counts per row of the spectra.",
@@ -422,11 +465,23 @@ _GROUP_OF_RESULT = {
 }
 
 
+_of_the_site: dict[str, Entry] = {}  # this process serves the pages of one site
+
+
+def add_words(entries: Mapping[str, Entry]) -> None:
+    """Let a site's own words count, before ours where both have some."""
+    _of_the_site.update(entries)
+
+
 def explain(metric: str, result: str = "") -> Entry:
-    """The help of a result key; for a metric that a site added, its name under the group of its class."""
+    """The help of a result key; for one that nobody has words for, its name under the group of its metric."""
+    if metric in _of_the_site:
+        return _of_the_site[metric]
     if metric in _ENTRIES:
         return _ENTRIES[metric]
     if metric.removesuffix("_AMP") in _ENTRIES:
         entry = _ENTRIES[metric.removesuffix("_AMP")]
         return replace(entry, title=f"{entry.title} by amplifier")
-    return Entry(metric, f"A result of {result or metric}.", "", _GROUP_OF_RESULT.get(result, _OTHER))
+    plain = metric.removesuffix("_AMP").replace("_", " ").lower()
+    title = f"{plain} by amplifier" if metric.endswith("_AMP") else plain
+    return Entry(title, f"A result of {result or metric}.", "", _GROUP_OF_RESULT.get(result, _OTHER))
