@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from qlstream.configs import config_path
 
+_QUICKLOOK = {"raw": "QL_SPEC_DATA", "redux": "QL_SPEC_REDUX"}
 _HINT = "`qlstream config show` lists every key with its bounds"
 
 
@@ -71,7 +72,7 @@ class IngestSettings(Section):
         default=60.0, gt=0, description="an unchanged file that is not whole is incomplete after [s]"
     )
     fibermap_wait_s: float = Field(
-        default=60.0, ge=0, description="wait for the fibermap of flats and science this long [s]"
+        default=60.0, ge=0, description="wait for the fibermap of a tile, or the files that make it, this long [s]"
     )
 
 
@@ -94,6 +95,14 @@ class EngineSettings(Section):
     )
     heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="time between signs of life in the store [s]")
     products: Words = Field(default=(), description="products wanted beside those of the plans, e.g. preproc")
+    qa_files: Literal["none", "json", "yaml"] = Field(
+        default="none", description="a file for each metric beside the merged QA of the camera"
+    )
+    badamps: str = Field(
+        default="",
+        pattern=r"^\s*([brzBRZ]\d[A-Da-d](\s*,\s*[brzBRZ]\d[A-Da-d])*)?\s*$",
+        description="amplifiers that are known to be bad, such as b7D,z8A: masked, not judged, their fibers flagged",
+    )
     allow_expired: bool = Field(
         default=True, description="an expired calibration serves, with a warning, where none is valid"
     )
@@ -102,6 +111,9 @@ class EngineSettings(Section):
     )
     ranges: Folder | None = Field(
         default=None, description="file or folder of reference ranges; unset are the shipped ones"
+    )
+    learned_ranges: Folder | None = Field(
+        default=None, description="folder of learned reference ranges; unset is REDUX/qlstream/ranges"
     )
 
 
@@ -118,6 +130,19 @@ class DashboardSettings(Section):
         default="dashboards.app:main", pattern=r"^[\w.]+:\w+$", description="the application, package.module:name"
     )
     max_sessions: int = Field(default=50, ge=1, description="open pages at a time")
+    glossary: Folder | None = Field(
+        default=None, description="YAML file or folder with a site's words for the metrics it adds"
+    )
+
+
+class PlotSettings(Section):
+    """Static plots, for those who print or mail them."""
+
+    maker: str = Field(
+        default="qa.plots.book:PlotBook", pattern=r"^[\w.]+:\w+$", description="what draws them, package.module:Class"
+    )
+    config: Folder | None = Field(default=None, description="YAML with the pages; unset are the shipped ones")
+    format: Literal["png", "pdf"] = Field(default="png", description="of the plot of one metric")
 
 
 class LoggingSettings(Section):
@@ -134,12 +159,16 @@ class Settings(Section):
 
     raw: Folder | None = Field(default=None, description="folder of raw exposures, NIGHT/EXPID/desi-EXPID.fits.fz")
     calib: Folder | None = Field(default=None, description="calibration tree (DESI_SPECTRO_CALIB)")
+    dark: Folder | None = Field(
+        default=None, description="series of darks and biases that override those of the tree (DESI_SPECTRO_DARK)"
+    )
     redux: Folder | None = Field(default=None, description="production folder: all products, and the store by default")
     store: str | None = Field(default=None, description="URL of the store; unset is sqlite:///REDUX/qlstream.db")
     instrument: str = Field(default="auto", description="name, path of a YAML file, or auto for what the header says")
     ingest: IngestSettings = Field(default_factory=IngestSettings, description="how raw files are noticed")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="how cameras are processed")
     dashboard: DashboardSettings = Field(default_factory=DashboardSettings, description="the pages")
+    plots: PlotSettings = Field(default_factory=PlotSettings, description="static plots")
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="logs")
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -188,7 +217,8 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Put together the settings; the later source wins: shipped default.yaml, the DESI_* variables for the folders,
-    the site's YAML, QLSTREAM_* variables (QLSTREAM_ENGINE_WORKERS is engine.workers), flags.
+    QuickLook's QL_SPEC_* variables for them, the site's YAML, QLSTREAM_* variables (QLSTREAM_ENGINE_WORKERS is
+    engine.workers), flags.
 
     Parameters
     ----------
@@ -265,9 +295,14 @@ def _from_desi_variables(environ: Mapping[str, str]) -> dict[str, tuple[Any, str
         found["raw"] = environ["DESI_SPECTRO_DATA"], "DESI_SPECTRO_DATA"
     if environ.get("DESI_SPECTRO_CALIB"):
         found["calib"] = environ["DESI_SPECTRO_CALIB"], "DESI_SPECTRO_CALIB"
+    if environ.get("DESI_SPECTRO_DARK"):
+        found["dark"] = environ["DESI_SPECTRO_DARK"], "DESI_SPECTRO_DARK"
     if environ.get("DESI_SPECTRO_REDUX") and environ.get("SPECPROD"):
         folder = Path(environ["DESI_SPECTRO_REDUX"], environ["SPECPROD"])
         found["redux"] = str(folder), "DESI_SPECTRO_REDUX/SPECPROD"
+    for key, name in _QUICKLOOK.items():  # where both are set, DESI_SPECTRO_REDUX is the offline production
+        if environ.get(name):
+            found[key] = environ[name], name
     return found
 
 
@@ -302,9 +337,9 @@ def _flag(key: str) -> str:
 
 def _or_fallback(key: str) -> str:
     variables = {
-        "raw": "DESI_SPECTRO_DATA",
+        "raw": "QL_SPEC_DATA, DESI_SPECTRO_DATA",
         "calib": "DESI_SPECTRO_CALIB",
-        "redux": "DESI_SPECTRO_REDUX with SPECPROD",
+        "redux": "QL_SPEC_REDUX, DESI_SPECTRO_REDUX with SPECPROD",
     }
     return f", {variables[key]}" if key in variables else ""
 

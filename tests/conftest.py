@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 from qlstream.calibration.served import Calibration
 from qlstream.configs import config_path
 from qlstream.datamodel.fibermap import Fibermap
+from qlstream.engine.camera import CameraRequest, Reduced, reduce_camera
 from qlstream.instrument import load_instrument
-from qlstream.pipeline.context import Context
+from qlstream.pipeline.context import Buffers, Context
+from qlstream.pipeline.plan import load_plans
 from qlstream.pipeline.ranges import Ranges
+from qlstream.simulate.night import simulate_night
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +62,43 @@ def make_fibermap() -> Callable[..., Fibermap]:
         return Fibermap(rows)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def one_camera_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """raw and calib of a bias (1), dark (2), arc (3), flat (4) and science exposure (5) of camera r0, mini."""
+    out = tmp_path_factory.mktemp("one-camera-night")
+    kinds = ("zero", "dark", "arc", "flat", "science-dark")
+    simulate_night(load_instrument("mini"), 20260115, out, ("r0",), kinds=kinds)
+    return out
+
+
+class _Nobody:
+    """A reporter that tells nobody."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *told: None
+
+
+@pytest.fixture(scope="session")
+def reduce_r0() -> Callable[..., Reduced]:
+    """Take camera r0 of an exposure of `one_camera_night`, or of a copy of it, through its shipped plan."""
+    plans, ranges, buffers = load_plans(), Ranges.load(config_path("qa", "quicklook")), Buffers()
+
+    def reduce(night: Path, redux: Path, expid: int, **given: Any) -> Reduced:
+        chosen = given.pop("plans", plans)
+        calls = {name: given.pop(name) for name in ("take", "is_current") if name in given}
+        path = night / "raw" / "20260115" / f"{expid:08d}" / f"desi-{expid:08d}.fits.fz"
+        request = CameraRequest(path, "r0", redux, **({"calib": night / "calib"} | given))
+        return reduce_camera(request, chosen, ranges, _Nobody(), buffers, **calls)
+
+    return reduce
+
+
+@pytest.fixture(scope="session")
+def reduced_night(one_camera_night: Path, reduce_r0: Callable[..., Reduced], tmp_path_factory: Any) -> Path:
+    """The production folder of `one_camera_night`, all five exposures reduced."""
+    redux = tmp_path_factory.mktemp("reduced-night")
+    for expid in range(1, 6):
+        reduce_r0(one_camera_night, redux, expid)
+    return redux

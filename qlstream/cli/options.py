@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -44,6 +44,31 @@ class Speed(click.ParamType):  # type: ignore[type-arg]
         if not speed > 0:
             self.fail(f"{value!r} is no speed; expected a number above 0, or max", param, ctx)
         return speed
+
+
+class LogLevel(click.ParamType):  # type: ignore[type-arg]
+    """DEBUG, INFO, WARNING or ERROR, or the number that Python's logging has for it."""
+
+    name = "level"
+    _NAMES: ClassVar = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR"}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip().upper()
+        if text.isdigit():
+            text = self._NAMES.get(min(int(text), 40) // 10 * 10, "DEBUG")
+        if text not in self._NAMES.values():
+            self.fail(f"{value!r} is no level; expected 10, 20, 30, 40, DEBUG, INFO, WARNING or ERROR", param, ctx)
+        return text
+
+
+class Words(click.ParamType):  # type: ignore[type-arg]
+    """Words with commas between them."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(part.strip() for part in parts if part.strip())
 
 
 def raw_option(command: F) -> F:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from qlstream import __version__
-from qlstream.calibration.badfibers import flag_bad_fibers
+from qlstream.calibration.camerafibermap import camera_fibermap
 from qlstream.calibration.finder import find_calibration
-from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.flavor import flavor_of, program_of
-from qlstream.instrument import Instrument, instrument_of
-from qlstream.io.atomic import atomic_path
-from qlstream.io.fibermap import read_fibermap
+from qlstream.engine.qafiles import merged_qa_path, outputs, qa_path, write_merged_qa, write_qa_file
+from qlstream.instrument import instrument_of
 from qlstream.io.paths import findfile
 from qlstream.io.products import write_product
 from qlstream.io.raw import read_raw
@@ -24,7 +18,6 @@ from qlstream.logging import exposure_log
 from qlstream.pipeline.context import Buffers, Context
 from qlstream.pipeline.plan import Plan
 from qlstream.pipeline.ranges import Ranges
-from qlstream.pipeline.result import plain
 from qlstream.pipeline.runner import Outcome, Reporter, Runner
 
 
@@ -38,22 +31,31 @@ class CameraRequest:
     camera : e.g. "r3"
     redux : production folder: products go there, tonight's calibrations come from there
     calib : calibration tree; None runs the stages that need none
+    dark : series of darks and biases (DESI_SPECTRO_DARK) that override those of the tree
+    badamps : amplifiers that are known to be bad, of any camera, such as "b7D,z8A"
     fibermap : its file, or None to look beside the raw file and in the production
     instrument : name, path of a YAML file, or "auto" for what the header says
     requested : products wanted beside those of the plan
     allow_expired : let the newest expired calibration serve where none is valid
-    products : False keeps everything in memory
+    products : False keeps spectra, traces and the merged QA in memory
+    qa_files : "json" or "yaml" writes a file for each metric; "none" does not
+    psfid, flatid : exposures of this production whose traces and fiber flat serve, in place of the default
     """
 
     raw: Path
     camera: str
     redux: Path
     calib: Path | None = None
+    dark: Path | None = None
+    badamps: str = ""
     fibermap: Path | None = None
     instrument: str = "auto"
     requested: frozenset[str] = frozenset()
     allow_expired: bool = False
     products: bool = True
+    qa_files: str = "none"
+    psfid: int | None = None
+    flatid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,21 @@ def reduce_camera(
 ) -> Reduced:
     """Read, calibrate, run the plan of the exposure's flavor, write the products.
 
-    Products of the stages that ran are written even if a later stage fails, each by a temporary name and only
-    while `is_current()`. In the end `take` gets what there is, also if a stage failed.
+    Products and results of the stages that ran are written even if a later stage fails, each by a temporary name and
+    only while `is_current()`. In the end `take` gets what there is, also if a stage failed.
 
     Raises
     ------
     BadFile, KeyError, ValueError : the file or its header cannot be read
+    LookupError : none of `plans` is for an exposure of its flavor
+    MissingCalibration : the chosen `psfid` or `flatid` has no traces or flat of this camera
     StageFailed : a stage broke
     Superseded : the attempt is no longer the current one
     """
     raw = read_raw(request.raw, request.camera)
     flavor = flavor_of(raw.header)
+    if flavor not in plans:
+        raise LookupError(f"this is an exposure of flavor {flavor}; there is a plan for {', '.join(plans)} only")
     instrument = instrument_of(raw.header, request.instrument)
     night, expid = int(raw.header["NIGHT"]), int(raw.header["EXPID"])
     log = exposure_log(expid, request.camera)
@@ -108,21 +114,26 @@ def reduce_camera(
         cache_dir=request.redux / "qlstream" / "cache",
         allow_expired=request.allow_expired,
         flavor=flavor,
+        dark_dir=request.dark,
+        psfid=request.psfid,
+        flatid=request.flatid,
+        badamps=request.badamps,
     )
-    fibermap = _fibermap(request, instrument, flavor, night, expid, log.warning)
-    if fibermap is not None:
-        fibermap = flag_bad_fibers(fibermap, calibration.cards, request.camera, instrument.nspec)
+    fibermap = camera_fibermap(
+        raw, request.raw, flavor, instrument, calibration, request.redux, request.calib, log, request.fibermap,
+        request.products,
+    )  # fmt: skip
     context = Context(
         night=night,
         expid=expid,
         camera=request.camera,
         flavor=flavor,
-        program=program_of(raw.header),
+        program=program_of(raw.header, fibermap.meta if fibermap is not None else None),
         header=raw.header,
         fibermap=fibermap,
         instrument=instrument,
         calibration=calibration,
-        ranges=ranges,
+        ranges=ranges.on(night),
         buffers=buffers,
         log=log,
     )
@@ -131,72 +142,34 @@ def reduce_camera(
     try:
         runner.run(raw, context)
     finally:
-        if request.products:
-            _write(request, reduced, is_current)
+        _write(request, plans[flavor], reduced, is_current)
         take(reduced)
     return reduced
 
 
-def _fibermap(
-    request: CameraRequest,
-    instrument: Instrument,
-    flavor: str,
-    night: int,
-    expid: int,
-    warn: Callable[..., None],
-) -> Fibermap | None:
-    """The rows of this camera's fibers, in CCD order, or None if there is no fibermap."""
-    if flavor in ("zero", "dark"):
-        return None
-    beside = request.raw.parent / f"fibermap-{expid:08d}.fits"
-    in_production = Path(findfile("fibermap", night=night, expid=expid, specprod_dir=str(request.redux)))
-    for path in (request.fibermap, beside, in_production):
-        if path is not None and path.exists():
-            return read_fibermap(path).select(instrument.fibers(request.camera))
-    warn("no fibermap: looked for %s and %s; metrics that need targets are skipped", beside, in_production)
-    return None
-
-
-def _write(request: CameraRequest, reduced: Reduced, is_current: Callable[[], bool]) -> None:
-    context = reduced.context
-
-    def path_of(kind: str) -> Path:
-        prod = str(request.redux)
-        return Path(str(findfile(kind, context.night, context.expid, context.camera, specprod_dir=prod)))
-
-    for kind, data in reduced.outcome.products.items():
-        path = path_of(kind)
-        _require_current(is_current)
-        write_product(kind, data, path)
-        reduced.written[kind] = path
-    path = path_of("ql_mergedQA_file")
-    _require_current(is_current)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        Path(temporary).write_bytes(orjson.dumps(_merged_qa(reduced), option=orjson.OPT_INDENT_2))
-    reduced.written["qa"] = path
+def _write(request: CameraRequest, plan: Plan, reduced: Reduced, is_current: Callable[[], bool]) -> None:
+    """The products, then the results: whoever sees the merged QA finds all it tells of."""
+    context, redux = reduced.context, request.redux
+    night, expid, camera = context.night, context.expid, context.camera
+    try:
+        for kind, data in reduced.outcome.products.items() if request.products else ():
+            path = Path(str(findfile(kind, night, expid, camera, specprod_dir=redux)))
+            _require_current(is_current)
+            write_product(kind, data, path)
+            reduced.written[kind] = path
+    finally:
+        for stage, result in reduced.outcome.judged if request.qa_files != "none" else ():
+            path = qa_path(redux, result.name, night, expid, camera, request.qa_files)
+            _require_current(is_current)
+            write_qa_file(path, context, plan, stage, result)
+            reduced.written[f"ql-{outputs().stem(result.name)}"] = path
+        if request.products:
+            path = merged_qa_path(redux, night, expid, camera)
+            _require_current(is_current)
+            write_merged_qa(path, context, plan, reduced.outcome)
+            reduced.written["qa"] = path
 
 
 def _require_current(is_current: Callable[[], bool]) -> None:
     if not is_current():
         raise Superseded("another attempt at this camera has taken over")
-
-
-def _merged_qa(reduced: Reduced) -> dict[str, Any]:
-    """All metrics of the camera as JSON data, stage by stage; NaN is null (spec quicklook-pipeline §6)."""
-    context, outcome = reduced.context, reduced.outcome
-    tasks = {stage: {"COST": plain(vars(cost)), "QA": {}, "STATE": "done"} for stage, cost in outcome.costs.items()} | {
-        stage: {"STATE": "skipped", "REASON": why, "QA": {}} for stage, why in outcome.skipped.items()
-    }
-    for stage, result in outcome.judged:
-        tasks[stage]["QA"][result.name] = result.to_json()
-    general = {key: context.header.get(key) for key in ("PROGRAM", "EXPTIME", "MJD-OBS", "AIRMASS", "SEEING", "TILEID")}
-    return {
-        "NIGHT": context.night,
-        "EXPID": context.expid,
-        "CAMERA": context.camera,
-        "FLAVOR": context.flavor,
-        "SEVERITY": outcome.severity.name,
-        "GENERAL_INFO": plain(general) | {"VERSION": __version__, "RANGES": context.ranges.version},
-        "TASKS": tasks,
-    }

@@ -16,7 +16,7 @@ from qlstream.engine.pool import Worker, WorkerLost, preload
 from qlstream.engine.service import Intake, Service
 from qlstream.engine.sweep import sweep
 from qlstream.engine.warmup import plan_modules, warm_up
-from qlstream.pipeline.plan import load_plans
+from qlstream.pipeline.plan import load_plans, require_products
 from qlstream.settings import Settings
 from qlstream.store.database import Store
 from qlstream.store.schema import exposures, jobs
@@ -56,11 +56,13 @@ def run_service(settings: Settings, intake: Callable[[Settings, Store], Intake],
 
     Raises
     ------
-    PlanError, ValueError : plans or ranges have mistakes; nothing was started
+    PlanError, ValueError : plans, products or ranges have mistakes; nothing was started
     AlreadyRunning, PortTaken, StoreError, StoreAway : so it cannot run
     """
     assert settings.redux is not None
-    preload(["qlstream.engine.worker", *plan_modules(load_plans(settings.engine.plans).values())])
+    plans = load_plans(settings.engine.plans)
+    require_products(plans.values(), settings.engine.products)
+    preload(["qlstream.engine.worker", *plan_modules(plans.values())])
     settings.redux.mkdir(parents=True, exist_ok=True)
     with sole_service(settings.redux), Store.open(settings.store, settings.redux) as store:
         if settings.dashboard.enabled:

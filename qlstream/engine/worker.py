@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qlstream.configs import config_path
 from qlstream.engine.camera import CameraRequest, Reduced, Superseded, reduce_camera
 from qlstream.engine.preview import write_previews
 from qlstream.logging import exposure_log, start_logging
@@ -73,7 +72,7 @@ def prepare(settings: Settings) -> None:
         settings,
         Store.open(settings.store, settings.redux),
         load_plans(settings.engine.plans),
-        Ranges.load(settings.engine.ranges or config_path("qa", "quicklook")),
+        Ranges.from_settings(settings),
         Buffers(),
     )
 
@@ -94,10 +93,13 @@ def reduce_job(job: Job) -> Finished:
         camera=job.camera,
         redux=store.redux,
         calib=settings.calib,
+        dark=settings.dark,
+        badamps=settings.engine.badamps,
         fibermap=job.fibermap,
         instrument=settings.instrument,
         requested=frozenset(settings.engine.products),
         allow_expired=settings.engine.allow_expired,
+        qa_files=settings.engine.qa_files,
     )
 
     def keep(reduced: Reduced) -> None:

@@ -87,6 +87,7 @@ class Runner:
         self.reporter = reporter
         self.requested = frozenset(requested)
         self.outcome = Outcome()
+        self._roots: dict[str, str] = {}  # of the stages that another one's absence skipped
 
     def run(self, raw: RawCamera, context: Context) -> Outcome:
         """Take `raw` through the plan.
@@ -142,15 +143,22 @@ class Runner:
         return outcome
 
     def _reason_to_skip(self, stage: PipelineAlg[Any, Any], data: Any) -> str | None:
+        """Why the stage cannot run; the reason that began it all is told, not the whole chain of what it cost."""
+        outcome = self.outcome
         for wanted in stage.needed():
-            absent = [name for name in wanted if name in self.outcome.skipped]
-            if absent and not any(name in self.outcome.outputs for name in wanted):
-                return f"needs {absent[0]}, which was skipped: {self.outcome.skipped[absent[0]]}"
+            absent = [name for name in wanted if name in outcome.skipped]
+            if absent and not any(name in outcome.outputs for name in wanted):
+                self._roots[stage.name] = root = self._roots.get(absent[0], outcome.skipped[absent[0]])
+                return f"needs {absent[0]}, which was skipped: {root}"
         takes = stage.types()[0]
-        if not isinstance(data, takes):  # only if a stage that changes the type was skipped
-            skipped = ", ".join(f"{n} ({why})" for n, why in self.outcome.skipped.items())
-            return f"needs {takes.__name__}, which was not made; skipped before: {skipped}"
-        return None
+        if isinstance(data, takes):
+            return None
+        skipped = [s.stage for s in self.plan.steps if s.stage.name in outcome.skipped]
+        maker = next((s for s in skipped if issubclass(s.types()[1], takes)), skipped[0] if skipped else None)
+        if maker is None:
+            return f"needs {takes.__name__}, but got {type(data).__name__}"
+        self._roots[stage.name] = root = self._roots.get(maker.name, outcome.skipped[maker.name])
+        return f"needs {takes.__name__}, which {maker.name} did not make: {root}"
 
     def _report_calibrations(self, context: Context) -> None:
         while context.calibration.used:
