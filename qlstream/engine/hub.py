@@ -17,6 +17,7 @@ from qlstream.engine.service import Intake, Service
 from qlstream.engine.sweep import sweep
 from qlstream.engine.warmup import plan_modules, warm_up
 from qlstream.pipeline.plan import load_plans, require_products
+from qlstream.pipeline.ranges import Ranges
 from qlstream.settings import Settings
 from qlstream.store.database import Store
 from qlstream.store.schema import exposures, jobs
@@ -62,6 +63,7 @@ def run_service(settings: Settings, intake: Callable[[Settings, Store], Intake],
     assert settings.redux is not None
     plans = load_plans(settings.engine.plans)
     require_products(plans.values(), settings.engine.products)
+    Ranges.from_settings(settings)  # each worker reads them for itself
     preload(["qlstream.engine.worker", *plan_modules(plans.values())])
     settings.redux.mkdir(parents=True, exist_ok=True)
     with sole_service(settings.redux), Store.open(settings.store, settings.redux) as store:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qlstream.calibration.served import CalibrationUse
-from qlstream.configs import config_path
 from qlstream.engine.camera import CameraRequest, Reduced, reduce_camera
 from qlstream.engine.kernel_cache import is_warm, mark_warm
 from qlstream.engine.preview import show
@@ -48,7 +47,7 @@ def warm_up(settings: Settings) -> float:
     PlanError, ValueError : a plan or the ranges have mistakes
     """
     plans = load_plans(settings.engine.plans)
-    ranges = Ranges.load(settings.engine.ranges or config_path("qa", "quicklook"))
+    ranges = Ranges.from_settings(settings)
     modules = plan_modules(plans.values())
     if is_warm(modules):
         return 0.0
