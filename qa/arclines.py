@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 PURE = 0.1  # light of other lamps in and beside a line's window that is tolerated, as a fraction of its own
 WINGS = 1.7  # beside a window lies what is nearer than this [window]
 AROUND = 3.0  # where the level beside a line is looked for [window]
+MIN_SNR = 20.0  # of the brightest line in some fiber, for there to be light at all
 UNLIT = 0.1  # a lamp below this fraction of the brightest one is not lit
 
 
@@ -49,12 +50,14 @@ class Arc_Lines(MonitoringAlg[CameraSpectra]):
             raise ValueError(f"these spectra are in {qframe.bunit}; Arc_Lines needs {ELECTRON}")
         fibers = self._middle(qframe, context)
         lines, strength, half = self._lines(context.arm)
-        areas = np.array([_median(_areas(qframe, fibers, w, h)) for w, h in zip(lines["wave"], half, strict=True)])
+        found = [_areas(qframe, fibers, w, h) for w, h in zip(lines["wave"], half, strict=True)]
+        areas = np.array([_median(area) for area, _ in found])
+        seen = any(np.any(area > MIN_SNR * error) for area, error in found)
         rate = areas / strength / context.exptime if context.exptime > 0 else np.full(len(lines), np.nan)
         level = {name: _median(rate[lines["name"] == name]) for name in sorted(set(lines["name"].tolist()))}
         brightest = max((v for v in level.values() if v > 0), default=0.0)
         lit = [v for v in level.values() if v > UNLIT * brightest]
-        typical = float(np.median(lit)) if lit else 0.0 if np.isfinite(rate).any() else float("nan")
+        typical = float("nan") if not np.isfinite(rate).any() else float(np.median(lit)) if lit and seen else 0.0
         ratio = {name: value / typical for name, value in level.items()} if typical > 0 else {}
         metrics = {"LAMP_LEVEL": typical} | {f"LAMP_{name.upper()}": value for name, value in ratio.items()}
         off = [name for name, value in ratio.items() if value < UNLIT]
@@ -113,9 +116,9 @@ class Arc_Lines(MonitoringAlg[CameraSpectra]):
         return inside[index], own[index], half[index]
 
 
-def _areas(qframe: QFrame, fibers: NDArray[np.int64], wave: float, half: float) -> Array:
-    """(n,) counts of a line in each fiber above the level beside it; NaN where bins have no information."""
-    areas = np.full(len(fibers), np.nan)
+def _areas(qframe: QFrame, fibers: NDArray[np.int64], wave: float, half: float) -> tuple[Array, Array]:
+    """(n,) counts of a line in each fiber above the level beside it, and their errors; NaN where bins are lost."""
+    areas, errors = np.full(len(fibers), np.nan), np.full(len(fibers), np.nan)
     for k, fiber in enumerate(fibers):
         ends = np.searchsorted(qframe.wave[fiber], wave + half * np.array([-AROUND, -1.0, 1.0, AROUND]))
         around, window = slice(ends[0], ends[3]), slice(ends[1], ends[2])
@@ -124,7 +127,8 @@ def _areas(qframe: QFrame, fibers: NDArray[np.int64], wave: float, half: float) 
             continue
         level = np.quantile(qframe.flux[fiber, around][known], 0.25)
         areas[k] = np.sum(qframe.flux[fiber, window] - level, dtype=float)
-    return areas
+        errors[k] = np.sqrt(np.sum(1.0 / qframe.ivar[fiber, window], dtype=float))
+    return areas, errors
 
 
 def _median(values: Array) -> float:

@@ -24,9 +24,9 @@ class Check_Resolution(MonitoringAlg[LineWidths]):
     than `nsig` robust sigma (the seed counted failed fibers into its sigma, which hid all others); LPolyCoef0 ...: the
     coefficients [pixel]. The seed judged no width (spec quicklook-qa §1.14). Here, at `nwave` wavelengths over the
     science range: YSIGMA, YSIGMA_FIB, the median width [pixel]; YSIGMA_RATIO, over that of the PSF; YSIGMA_RATIO_LOW
-    and _HIGH, the smallest and largest of the wavelengths; YSIGMA_OUTLIERS, the fraction of good fibers that differ
-    from the others by more than `outlier`; RESOLVING_POWER, wavelength over FWHM. CHI2_WIDTHS: median chi2 per degree
-    of freedom of the widths about their fit; NLINES: median number of lines used per fiber.
+    and _HIGH, the smallest and largest of the wavelengths; YSIGMA_OUTLIERS, the fraction of fibers that differ from the
+    others by more than `outlier`; RESOLVING_POWER, wavelength over FWHM. CHI2_WIDTHS: median chi2 per degree of freedom
+    of the widths about their fit; NLINES: median number of lines used per fiber. What no line tells is left out.
     """
 
     title = "resolution"
@@ -38,33 +38,38 @@ class Check_Resolution(MonitoringAlg[LineWidths]):
 
     def run(self, widths: LineWidths, context: Context) -> QAResult:
         nspec = widths.traces.nspec
-        good = widths.source == WidthSource.LINES
+        good, measured = widths.source == WidthSource.LINES, widths.nlines > 0
         expected = np.ones(nspec, dtype=bool)
         if context.fibermap is not None:
             expected = context.fibermap.is_usable("flat", context.camera[:1])
         low, high = context.arm.wave_science
         wave = np.linspace(low, high, self.params.nwave + 2)[1:-1]
         sigma, ratio = widths.traces.ysig_vs_wave(wave), widths.ratio(wave)
-        angstrom = sigma / widths.traces.dy_dwave(wave)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            chi2 = np.where(widths.dof > 0, widths.chi2 / widths.dof, np.nan)
-        at_wave = np.median(ratio[good], axis=0) if good.any() else np.full(len(wave), np.nan)
-        off = np.abs(ratio / at_wave - 1.0).max(axis=1) > self.params.outlier
-        metrics = {
-            "CHECKARC": float(good.sum()),
-            "CHECKARC_FRACTION": float((good & expected).sum() / expected.sum()) if expected.any() else np.nan,
-            "YSIGMA": _median(sigma[good]),
-            "YSIGMA_RATIO": _median(ratio[good]),
-            "YSIGMA_RATIO_LOW": float(at_wave.min()),
-            "YSIGMA_RATIO_HIGH": float(at_wave.max()),
-            "YSIGMA_OUTLIERS": float(off[good].mean()) if good.any() else np.nan,
-            "RESOLVING_POWER": _median((wave / (FWHM * angstrom))[good]),
-            "CHI2_WIDTHS": _median(chi2[good]),
-            "NLINES": float(np.median(widths.nlines[expected])) if expected.any() else np.nan,
-        }
         coef = widths.traces.ysigcoef
         assert coef is not None
-        measured = widths.nlines > 0
+        determined = widths.dof > 0
+        chi2 = np.divide(widths.chi2, widths.dof, out=np.full(nspec, np.nan), where=determined)
+        metrics = {
+            "CHECKARC": float(good.sum()),
+            "CHECKARC_FRACTION": float((good & expected).sum() / expected.sum()) if expected.any() else float("nan"),
+            "NLINES": float(np.median(widths.nlines[expected])) if expected.any() else float("nan"),
+        }
+        told = f"{good.sum()} of {expected.sum()} fibers fitted, {metrics['NLINES']:.0f} lines each"
+        if measured.any():
+            at_wave = np.median(ratio[measured], axis=0)
+            off = np.abs(ratio[measured] / at_wave - 1.0).max(axis=1) > self.params.outlier
+            fwhm = FWHM * sigma / widths.traces.dy_dwave(wave)
+            metrics |= {
+                "YSIGMA": float(np.median(sigma[measured])),
+                "YSIGMA_RATIO": float(np.median(ratio[measured])),
+                "YSIGMA_RATIO_LOW": float(at_wave.min()),
+                "YSIGMA_RATIO_HIGH": float(at_wave.max()),
+                "YSIGMA_OUTLIERS": float(off.mean()),
+                "RESOLVING_POWER": float(np.median((wave / fwhm)[measured])),
+            }
+            told += f"; width {metrics['YSIGMA']:.3f} pixel, {metrics['YSIGMA_RATIO']:.3f} of the calibration's"
+        if determined.any():
+            metrics["CHI2_WIDTHS"] = float(np.median(chi2[determined]))
         per_fiber = {
             "GOODPSFS": good.astype(float),
             "YSIGMA_FIB": np.where(measured, np.median(sigma, axis=1), np.nan),
@@ -73,9 +78,6 @@ class Check_Resolution(MonitoringAlg[LineWidths]):
             "CHI2_FIB": chi2,
         }
         per_fiber |= {f"LPolyCoef{k}": np.where(measured, coef[:, k], np.nan) for k in range(coef.shape[1])}
-        told = f"{good.sum()} of {expected.sum()} fibers fitted, {metrics['NLINES']:.0f} lines each"
-        if good.any():
-            told += f"; width {metrics['YSIGMA']:.3f} pixel, {metrics['YSIGMA_RATIO']:.3f} of the calibration's"
         return QAResult(
             self.name,
             metrics,
@@ -93,11 +95,6 @@ class Check_Resolution(MonitoringAlg[LineWidths]):
             | dict.fromkeys(("WAVELENGTH", "LINE_WAVE"), "Angstrom"),
             summary="; ".join((told, *widths.warnings)),
         ).graded(context.ranges, context.where)
-
-
-def _median(values: Array) -> float:
-    found = values[np.isfinite(values)]
-    return float(np.median(found)) if found.size else float("nan")
 
 
 def _off_the_others(coef: Array, nsig: float) -> NDArray[np.int64]:

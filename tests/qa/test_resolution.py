@@ -104,7 +104,8 @@ def test_a_camera_without_lines_alarms_once_and_has_no_invented_widths(make_cont
     told = severities(result)
     assert result.metrics["CHECKARC"] == 0
     assert told["CHECKARC_FRACTION"] == QASeverity.ALARM
-    assert told["YSIGMA_RATIO"] == QASeverity.UNKNOWN
+    assert "YSIGMA_RATIO" not in result.metrics
+    assert np.isnan(result.per_fiber["YSIGMA_FIB"]).all()
     assert result.vectors["CHECKPSF"].tolist() == [0, 0, 0, 0]
 
 
@@ -162,6 +163,7 @@ def test_lamps_that_are_all_dim_off_or_too_bright_alarm(make_context, make_arc, 
     result = Arc_Lines().run(make_arc("r3", level), context)
 
     assert severities(result)["LAMP_LEVEL"].name == severity
+    assert {c.metric for c in result.checks if c.severity != QASeverity.NORMAL} == {"LAMP_LEVEL"}
 
 
 def test_lines_are_the_same_for_every_exposure_and_lost_bins_do_not_count(make_context, make_arc):
