@@ -34,6 +34,7 @@ _OF_AN_EXPOSURE = {
     "TRACES": ("psf",),
     "FIBERFLAT": ("qfiberflat", "fiberflat"),
 }  # flats of qframes and of frames serve both
+_GIVEN_BY = {"TRACES": "arc", "FIBERFLAT": "flat"}  # flavors of exposures
 
 
 def find_calibration(
@@ -162,7 +163,7 @@ def _of_tonight(prod_dir: Path, camera: str, night: int, header: Mapping[str, An
         return {}
     uses = {}
     for kind, products in _OF_AN_EXPOSURE.items():
-        found = latest_before(prod_dir, night, products, camera, mjd)
+        found = latest_before(prod_dir, night, products, camera, mjd, _GIVEN_BY[kind])
         if found is not None:
             uses[kind] = CalibrationUse(kind, found[0], "tonight", found[1])
     return uses

@@ -118,7 +118,7 @@ class Calibration:
 
     @property
     def traces(self) -> XYTraceSet:
-        """Traces to start from: those of the latest arc or science exposure of the night, else those of the PSF."""
+        """Traces to start from: those of the latest arc of the night, else those of the PSF."""
         return self.get("TRACES") if "TRACES" in self else self.psf.traces
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,16 @@ def test_the_latest_of_tonight_before_the_exposure_wins_over_all(tree, tmp_path)
     assert find_calibration(HEADER, root, prod, tonight=False).traces.xcoef[0, 0] == 10
     assert find_calibration(HEADER, root, prod, flavor="zero").traces.xcoef[0, 0] == 10
     assert find_calibration(HEADER | {"MJD-OBS": 61056.1}, root, prod).traces.xcoef[0, 0] == 10
+
+
+def test_traces_of_science_are_no_calibration(tree, tmp_path):
+    prod = tmp_path / "prod"
+    put_tonight(prod, 80, 61056.20, 3.0)
+    of_science = prod / "exposures/20260115/00000081/psf-r0-00000081.fits"
+    for flavor, level in (("science", 3), ("arc", 4)):
+        given = traces(4.0, 61056.21)
+        write_xytraceset(of_science, replace(given, meta={**given.meta, "FLAVOR": flavor}))
+        assert find_calibration(HEADER, tree(v=VALID), prod).traces.xcoef[0, 0] == level
 
 
 def test_a_flat_of_frames_serves_like_one_of_qframes(tree, tmp_path):
