@@ -138,7 +138,7 @@ def _grid(traces: XYTraceSet, nx: int) -> Grid:
     return Grid(2.0 * middle / (nx - 1.0) - 1.0, traces.wavemin, traces.wavemax)
 
 
-def _series_of_widths(traces: XYTraceSet, reference: XYTraceSet, series: WidthSeries | None, degree: int) -> Array:
+def _series_of_widths(traces: XYTraceSet, reference: XYTraceSet, series: WidthSeries, degree: int) -> Array:
     """(nspec, n) Legendre coefficients of the new widths over the domain of the traces [pixel]."""
     u = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
     wave = traces.wavemin + 0.5 * (u + 1.0) * (traces.wavemax - traces.wavemin)
