@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from algorithms.sky.bins import bin_width
+
 Array = NDArray[np.float64]
 
 SCALE = 0  # the first of the changes
@@ -95,12 +97,6 @@ def _estimate(normal: Array, rhs: Array, prior: Array) -> tuple[Array, Array]:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _width(x, j):  # type: ignore[no-untyped-def]
-    first, last = max(j - 1, 0), min(j + 1, x.size - 1)
-    return (x[last] - x[first]) / (last - first)
-
-
-@njit(nogil=True, cache=True, inline="always")
 def _templates(s, j, out):  # type: ignore[no-untyped-def]
     """What the five changes do to bin j of the model s; False if it does not reach far enough."""
     if j < _REACH or j >= s.size - _REACH or np.isnan(s[j - _REACH]) or np.isnan(s[j + _REACH]):
@@ -124,7 +120,7 @@ def _beside(flux, ivar, sky, wave, level, j, step):  # type: ignore[no-untyped-d
         r = j + i * step
         if not 0 <= r < flux.size or n == _BACKGROUND:
             break
-        if ivar[r] > 0 and sky[r] <= level * _width(wave, r):
+        if ivar[r] > 0 and sky[r] <= level * bin_width(wave, r):
             n += 1
             at += r
             residual += flux[r] - sky[r]
@@ -141,11 +137,11 @@ def _gather(wave, flux, ivar, sky, level, nsig, normal, rhs):  # type: ignore[no
         x, q, w, s = wave[f], flux[f], ivar[f], sky[f]
         j = 0
         while j < ny:
-            if not s[j] > level * _width(x, j):
+            if not s[j] > level * bin_width(x, j):
                 j += 1
                 continue
             first = j
-            while j < ny and s[j] > level * _width(x, j):
+            while j < ny and s[j] > level * bin_width(x, j):
                 j += 1
             at0, y0, s0, n0 = _beside(q, w, s, x, level, first - 1, -1)
             at1, y1, s1, n1 = _beside(q, w, s, x, level, j, 1)
@@ -171,7 +167,7 @@ def _apply(wave, level, change, covariance, sky, variance):  # type: ignore[no-u
     for f in range(sky.shape[0]):
         x, c, s = wave[f], covariance[f], sky[f].copy()
         for j in range(s.size):
-            if s[j] > level * _width(x, j) and _templates(s, j, t):
+            if s[j] > level * bin_width(x, j) and _templates(s, j, t):
                 more = 0.0
                 square = 0.0
                 for a in range(_MODES):

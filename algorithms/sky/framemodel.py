@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from algorithms.sky.deconvolved import DeconvolvedSky
 from algorithms.sky.deviations import SCALE, measure_changes
-from algorithms.sky.linevariance import learn_line_errors, line_variance
+from algorithms.sky.linevariance import add_line_variance, learn_line_errors
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.sky import SkyModel
@@ -51,9 +51,9 @@ def model_of_frame(
     if add_variance:
         told = (bins.ivar[used] > 0) & ~bad[used] & ~fitted.outliers
         noise = np.where(told, _inverse(bins.ivar[used]) + total[used] - 2.0 * stat[used], 0.0)
-        is_line = sky > level * width
-        errors = learn_line_errors(bins.flux[used] - whole[used], noise, whole[used], is_line[used])
-        total += line_variance(whole, is_line, *errors)
+        is_line = whole[used] > level * width
+        errors = learn_line_errors(bins.flux[used] - whole[used], noise, whole[used], is_line)
+        add_line_variance(bins.wave, whole, level, *errors, total)
     total = np.maximum(total, 0.01 * stat)
     mask = np.where(bad, SpecMask.BADSKY, 0).astype(np.uint32)
     mask[used] |= np.where(fitted.outliers, SpecMask.COSMIC, 0).astype(np.uint32)

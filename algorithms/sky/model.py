@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from algorithms.sky.bins import bin_width
 from algorithms.sky.linespread import REACH, U_MAX, U_MIN, broadening_table, shifted_sums, weights_at
 from qlstream.numeric.banded import factorize, inverse_band, solve
 from qlstream.numeric.bspline import Knots, bridge_gaps, cubic_basis, locate
@@ -108,14 +109,6 @@ def fit_sky(
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _bin_width(wave, j):  # type: ignore[no-untyped-def]
-    """Width of row j's bin, as np.gradient has it."""
-    if 0 < j < wave.size - 1:
-        return 0.5 * (wave[j + 1] - wave[j - 1])
-    return wave[1] - wave[0] if j == 0 else wave[-1] - wave[-2]
-
-
-@njit(nogil=True, cache=True, inline="always")
 def _broadening(ysigma, dwave, reference, per_step2):  # type: ignore[no-untyped-def]
     """Variance of the line spread, pixel included, beyond the reference, in squared knot steps."""
     if not ysigma > 0:
@@ -144,7 +137,7 @@ def _gather(wave, ysigma, counts, weight, knots, table, reference, normal, rhs):
         x = wave[f]
         for j in range(x.size):
             if weight[f, j] > 0:
-                dwave = _bin_width(x, j)
+                dwave = bin_width(x, j)
                 k, t = locate(x[j], knots)
                 k -= REACH
                 _design_row(t, table, _broadening(ysigma[f, j], dwave, reference, per_step2), row)
@@ -176,7 +169,7 @@ def _leverage(wave, ysigma, weight, knots, table, reference, covariance, out):  
         x = wave[f]
         for j in range(x.size):
             if weight[f, j] > 0:
-                dwave = _bin_width(x, j)
+                dwave = bin_width(x, j)
                 k, t = locate(x[j], knots)
                 _design_row(t, table, _broadening(ysigma[f, j], dwave, reference, per_step2), row)
                 out[f, j] = weight[f, j] * dwave * dwave * _quadratic(covariance, k - REACH, row)
@@ -204,7 +197,7 @@ def _predict_counts(wave, ysigma, knots, sums, table, reference, low, high, coun
         x = wave[f]
         for j in range(x.size):
             if low <= x[j] <= high:
-                dwave = _bin_width(x, j)
+                dwave = bin_width(x, j)
                 k, t = locate(x[j], knots)
                 w = weights_at(table, _broadening(ysigma[f, j], dwave, reference, per_step2))
                 b = cubic_basis(t)
@@ -228,7 +221,7 @@ def _predict_variance(wave, ysigma, knots, nodes, reference, low, high, variance
         x = wave[f]
         for j in range(x.size):
             if low <= x[j] <= high:
-                dwave = _bin_width(x, j)
+                dwave = bin_width(x, j)
                 k, t = locate(x[j], knots)
                 i = min(int(t * _PHASES), _PHASES - 1)
                 p = t * _PHASES - i

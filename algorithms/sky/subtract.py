@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from algorithms.sky.deviations import measure_changes
+from algorithms.sky.linevariance import add_line_variance, learn_line_errors
 from algorithms.sky.model import MARGIN, SkySpectrum, fit_sky
 from algorithms.sky.robust import TooFewSkyFibers, expected_variance, fibers_of_sky_alone, median_by_wavelength
 from qlstream.datamodel.masks import SpecMask
@@ -113,7 +114,8 @@ def subtract_sky(qframe: QFrame, fitted: FittedSky, line_level: float, nsig: flo
     """`qframe` less the sky of every fiber, with the model's variance in its ivar.
 
     In a sample that made the model, model and noise are correlated: what remains has the variance of the sample times
-    one minus its leverage; in all others, the sum of both. Where there is no model, the flux stays, ivar is 0 and the
+    one minus its leverage; in all others, the sum of both. Bright lines leave more than that: how much, the sky fibers
+    tell (`learn_line_errors`), and it is added for all. Where there is no model, the flux stays, ivar is 0 and the
     mask says BADSKY. Samples of sky fibers that the fit rejected get ivar 0 and COSMIC: for them alone the truth is
     known.
 
@@ -129,6 +131,11 @@ def subtract_sky(qframe: QFrame, fitted: FittedSky, line_level: float, nsig: flo
     level = line_level * float(np.median(fitted.spectrum.coef))
     changes = measure_changes(qframe.wave, qframe.flux, qframe.ivar, sky, level, fitted.fibers, nsig)
     changes.apply(qframe.wave, sky, variance)
+    noise = np.where(used & ~fitted.outliers, variance[fitted.fibers] + 1.0 / np.where(given > 0, given, 1.0), 0.0)
+    mine = sky[fitted.fibers]
+    is_line = mine > level * np.gradient(qframe.wave[fitted.fibers], axis=1)
+    errors = learn_line_errors(qframe.flux[fitted.fibers] - mine, noise, mine, is_line)
+    add_line_variance(qframe.wave, sky, level, *errors, variance)
     flux, ivar, mask = np.empty_like(qframe.flux), np.empty_like(qframe.ivar), np.empty_like(qframe.mask)
     _subtract(qframe.flux, qframe.ivar, qframe.mask, sky, variance, flux, ivar, mask)
     row, at = np.nonzero(fitted.outliers)
