@@ -101,6 +101,8 @@ class PlotBook:
         panels: list[Panel] = []
         title = ""
         for page in self.pages:
+            if page.metrics and results.result["name"] not in page.metrics:
+                continue
             own = [panel for panel in page.panels if any(name in results for name in panel.main)]
             if own:
                 panels += own

@@ -154,11 +154,12 @@ _panel: TypeAdapter[Any] = TypeAdapter(Panel)
 
 @dataclass(frozen=True)
 class Page:
-    """A title and its panels, in order."""
+    """A title and its panels, in order; `metrics` are those that it is for, none means any that has the values."""
 
     name: str
     title: str
     panels: tuple[Panel, ...]
+    metrics: tuple[str, ...] = ()
 
 
 def load_pages(path: Path | None = None) -> tuple[Page, ...]:
@@ -188,7 +189,7 @@ def _page(name: str, given: Any, wrong: list[str]) -> Page:
         return Page(name, "", ())
     panels: list[Any] = []
     for key, entry in given.items():
-        if key == "Title":
+        if key in ("Title", "QA"):
             continue
         if not isinstance(entry, dict):
             wrong.append(f"{name}.{key}: expected TYPE and its values, got {_short(entry)}")
@@ -199,7 +200,11 @@ def _page(name: str, given: Any, wrong: list[str]) -> Page:
             for e in error.errors():
                 where = ".".join([name, str(key), *(str(part) for part in e["loc"] if part != entry.get("TYPE"))])
                 wrong.append(f"{where}: {e['msg']}, got {_short(e['input'])}")
-    return Page(name, str(given.get("Title", "")), tuple(panels))
+    metrics = _as_list(given.get("QA", []))
+    if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
+        wrong.append(f"{name}.QA: expected names of metrics, got {_short(metrics)}")
+        metrics = []
+    return Page(name, str(given.get("Title", "")), tuple(panels), tuple(metrics))
 
 
 def _short(value: Any) -> str:

@@ -133,9 +133,10 @@ def _draw_2d(axes: Axes, panel: Plot2D, results: Results) -> None:
     many = [_vector(results.find(name)) for name in panel.YVALS]
     counted = Series("element", np.arange(len(many[0].values), dtype=float))
     x = counted if panel.XVALS == "INDEX" else _vector(results.find(panel.XVALS))
+    many = [results.of_fibers(y, x) for y in many]
     for y in many:
         _require_same_length({panel.XVALS: x, y.name: y})
-    judged = results.find(panel.RANGE_OF) if panel.RANGE_OF and panel.RANGE_OF in results else many[0]
+    judged = results.find(panel.RANGE_OF, single=True) if panel.RANGE_OF and panel.RANGE_OF in results else many[0]
     checks = [c for c in judged.checks if c["normal"]]
     together = np.concatenate([y.values for y in many])
     if not np.isfinite(together).any():
@@ -159,7 +160,7 @@ def _draw_2d(axes: Axes, panel: Plot2D, results: Results) -> None:
         axes.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     if panel.XVALS == "FIBER" and not panel.XRANGE:
         axes.set_xlim(-0.03 * len(x.values), 1.03 * len(x.values))
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     _scale(axes, panel)
 
 
@@ -198,7 +199,15 @@ def _draw_3d(axes: Axes, panel: Plot3D, results: Results) -> None:
         raise NothingToDraw(f"{panel.ZVALS}: there is no finite value")
     low, high = panel.ZRANGE or _span(np.percentile(z.values[good], _COLOR_RANGE))
     dots = axes.scatter(
-        x.values[good], y.values[good], c=z.values[good], cmap=panel.HEAT, vmin=low, vmax=high, s=14, edgecolors="none"
+        x.values[good],
+        y.values[good],
+        c=z.values[good],
+        cmap=panel.HEAT,
+        vmin=low,
+        vmax=high,
+        s=16,
+        linewidths=0.4,
+        edgecolors=style.FAINT,
     )
     bar = axes.figure.colorbar(dots, ax=axes, pad=0.02)
     bar.set_label(panel.ZTITLE if panel.ZTITLE is not None else z.label, fontsize=8)
@@ -221,7 +230,7 @@ def _draw_histogram(axes: Axes, panel: Histogram, results: Results) -> None:
             values, edges, histtype="stepfilled" if len(many) == 1 else "step", linestyle=("-", "--", ":")[i % 3],
             color=style.SERIES[i % len(style.SERIES)], label=series.name, zorder=3,
         )  # fmt: skip
-    judged = results.find(panel.RANGE_OF) if panel.RANGE_OF and panel.RANGE_OF in results else many[0]
+    judged = results.find(panel.RANGE_OF, single=True) if panel.RANGE_OF and panel.RANGE_OF in results else many[0]
     for check in [c for c in judged.checks if c["normal"]][:1]:
         for end in check["normal"]:
             if end is not None and low <= end <= high:
@@ -240,7 +249,7 @@ def _draw_table(axes: Axes, panel: Table, results: Results) -> None:
     for name in panel.VALS:
         if name not in results:
             continue
-        series = results.find(name)
+        series = results.find(name, single=True)
         for i, value in enumerate(series.values):
             check = series.check_of(i) or {}
             element = series.labels[i] if series.labels else ""

@@ -10,12 +10,12 @@ INK = "#333333"
 FAINT = "#8a94a0"
 NORMAL_BAND, WARN_BAND = "#009e73", "#e69f00"
 
-# verdict -> colour, mark beside a value
+# verdict -> colour, mark beside a value: the shapes of the dashboard
 VERDICTS = {
     "NORMAL": ("#0072b2", ""),
-    "UNKNOWN": (FAINT, "?"),
-    "WARNING": ("#e69f00", "W"),
-    "ALARM": ("#d55e00", "A"),
+    "UNKNOWN": (FAINT, "◆"),
+    "WARNING": ("#e69f00", "▲"),
+    "ALARM": ("#d55e00", "■"),
 }
 
 

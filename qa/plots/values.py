@@ -76,22 +76,36 @@ class Results:
         """Whether a value that is there holds any finite number."""
         return bool(np.isfinite(self.find(name).values).any())
 
-    def find(self, expression: str) -> Series:
+    def find(self, expression: str, single: bool = False) -> Series:
         """The values that `NAME` or `NAME[INDEX]` means: of this metric, else of the exposure, else of another metric.
 
         An index is a number from 0, or the name of an amplifier or class. FIBER counts the fibers of the CCD from 0.
+        Where a vector and its median have one name, the vector is meant, or the median if `single`.
 
         Raises
         ------
         NoSuchValue : there are none
         """
         name, indices = _split(expression)
-        found = _of_result(self.result, name) or self._of_exposure(name) or self._of_others(name)
+        found = _of_result(self.result, name, single) or self._of_exposure(name) or self._of_others(name)
         if found is None:
             raise NoSuchValue(f"{name}: no such value in {self.result['name']}, nor elsewhere of this camera")
         for index in indices:
             found = _element(found, index)
         return found
+
+    def of_fibers(self, series: Series, numbers: Series) -> Series:
+        """The values of some fibers, if `series` has one for each fiber and `numbers` are FIBER of some of them.
+
+        QuickLook listed the sky fibers' values only, and their numbers; here a vector has a place for every fiber.
+        """
+        all_fibers = self._merged.get("GENERAL_INFO", {}).get("FIBERID") or []
+        if not numbers.name.endswith("FIBERID") or not len(numbers.values) < len(series.values) == len(all_fibers):
+            return series
+        place = {float(fiber): i for i, fiber in enumerate(all_fibers)}
+        if not all(number in place for number in numbers.values):
+            return series
+        return replace(series, values=series.values[[place[number] for number in numbers.values]])
 
     def _of_exposure(self, name: str) -> Series | None:
         info = self._merged.get("GENERAL_INFO", {})
@@ -122,11 +136,11 @@ def _has(group: Mapping[str, Any], key: str) -> bool:
     return bool(value) if isinstance(value, (Mapping, list)) else key in group
 
 
-def _of_result(result: Mapping[str, Any], name: str) -> Series | None:
+def _of_result(result: Mapping[str, Any], name: str, single: bool = False) -> Series | None:
     metrics, per_amp, per_class, per_fiber, vectors = _groups(result)
     checks = tuple(c for c in result["checks"] if c["metric"] == name)
     unit = result["units"].get(name, "")
-    if name in metrics:
+    if name in metrics and (single or not any(name in group for group in (per_amp, per_class, per_fiber, vectors))):
         return Series(name, _floats([metrics[name]]), unit, ("",), checks)
     for table in (per_amp, per_class):
         if name in table:

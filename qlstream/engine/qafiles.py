@@ -163,7 +163,8 @@ def _values(result: QAResult) -> tuple[dict[str, Any], tuple[Check, ...]]:
             values[key] = [by_name[name] for name in _in_order(by_name)]
     if result.per_class:
         values["OBJLIST"] = _in_order(next(iter(result.per_class.values())))
-    values |= result.per_fiber | result.vectors
+    for key, array in (*result.per_fiber.items(), *result.vectors.items()):
+        values[f"{key}_FIB" if key in result.metrics else key] = array  # beside the median that has its name
     return plain(values), result.checks
 
 

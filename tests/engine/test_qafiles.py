@@ -140,8 +140,8 @@ def test_two_metrics_with_one_key_lose_neither(context):
 def test_nothing_that_a_metric_found_is_left_out_and_nothing_is_nan(context):
     everything = QAResult(
         "Get_RMS",
-        {"A_NUMBER": NAN},
-        per_fiber={"OF_FIBERS": np.array([1.0, NAN, 3.0])},
+        {"A_NUMBER": NAN, "FLUX": 2.0},
+        per_fiber={"FLUX": np.array([1.0, 2.0, 3.0]), "OF_FIBERS": np.array([1.0, NAN, 3.0])},
         vectors={"A_MATRIX": np.array([[1.0, np.inf], [NAN, 4.0]]), "NAMES": np.array(["b", "a"])},
     )
 
@@ -152,6 +152,7 @@ def test_nothing_that_a_metric_found_is_left_out_and_nothing_is_nan(context):
     metrics = merged["TASKS"]["CHECK_CCDs"]["METRICS"]
     assert metrics["A_NUMBER"] is None
     assert metrics["OF_FIBERS"] == [1.0, None, 3.0]
+    assert (metrics["FLUX"], metrics["FLUX_FIB"]) == (2.0, [1.0, 2.0, 3.0])
     assert metrics["A_MATRIX"] == [[1.0, None], [None, 4.0]]
     assert metrics["NAMES"] == ["b", "a"]
     assert merged["STAGES"]["Preproc"]["QA"]["Get_RMS"]["vectors"]["A_MATRIX"] == [[1.0, None], [None, 4.0]]

@@ -30,7 +30,7 @@ NOISE = {
     "name": "Get_RMS",
     "severity": "ALARM",
     "summary": "read noise",
-    "metrics": {"WORST": 30.0},
+    "metrics": {"WORST": 30.0, "OTHER_FIB": 2.1},
     "per_amp": {"NOISE_AMP": {"A": 3.0, "B": 3.1, "C": 30.0, "D": None}, "ALIKE_AMP": {"C": 1.0}, "NONE_AMP": {}},
     "per_class": {"FIDSNR_TGT": {"ELG": 0.5, "LRG": None}},
     "per_fiber": {"SIGMA_FIB": [1.0, None, 1.2, 1.1], "OTHER_FIB": [2.0, 2.1, None, 2.3]},
@@ -98,6 +98,7 @@ def test_values_are_found_by_name_index_and_element(results):
     assert results.find("MATRIX[1][0]").values.tolist() == [0.5]
     assert results.find("WORST").label == "WORST"
     assert results.find("NOISE_AMP").label == "NOISE_AMP [electron]"
+    assert results.find("OTHER_FIB", single=True).values.tolist() == [2.1]  # the median of the vector of this name
     assert results.find("FIBER").values.tolist() == [0, 1, 2, 3]
 
 
@@ -143,8 +144,8 @@ def test_a_patch_shows_each_amplifier_where_it_is_with_value_range_and_verdict(a
     assert (False, False, "3 electron") in written
     assert (True, False, "3.1 electron") in written
     assert (False, True, "30 electron") in written
-    assert (False, True, "C A") in written  # the mark of an alarm, beside its colour
-    assert (True, True, "D ?") in written
+    assert (False, True, "C ■") in written  # the mark of an alarm, beside its colour
+    assert (True, True, "D ◆") in written
     assert texts(axes).count("normal 0 to 10") == 4
 
 
@@ -169,8 +170,8 @@ def test_bars_stand_for_elements_and_their_ranges_behind_them(axes, results):
     assert [bar.get_height() for bar in bars] == [3.0, 3.1, 30.0, 0.0]
     assert [label.get_text() for label in axes.get_xticklabels()] == list("ABCD")
     assert (0.0, 10.0) in {(band.get_y(), band.get_y() + band.get_height()) for band in bands}
-    assert "30 A" in texts(axes)
-    assert "– ?" in texts(axes)
+    assert "30 ■" in texts(axes)
+    assert "– ◆" in texts(axes)
     assert axes.get_ylabel() == "NOISE_AMP [electron]"
     assert axes.get_xlabel() == "amplifier"
 
@@ -184,6 +185,12 @@ def test_points_leave_out_what_has_no_value_and_axes_tell_units(axes, results):
     assert axes.get_ylabel() == "SIGMA_FIB [pixel]"
     assert axes.get_xlabel() == "fiber on the CCD"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SIGMA_FIB", "OTHER_FIB"]
+
+
+def test_numbers_of_some_fibers_choose_their_values_as_in_the_pages_of_quicklook(axes, results):
+    draw_panel(axes, Plot2D(TYPE="2DPLOT", XVALS="SKYFIBERID", YVALS=["SIGMA_FIB"]), results)
+
+    assert axes.lines[0].get_xydata().tolist() == [[7, 1.2]]
 
 
 @pytest.mark.parametrize("style", ["points", "line", "bars", "steps"])
@@ -229,13 +236,13 @@ def test_a_histogram_counts_every_value_once(axes, results):
 def test_a_table_shows_value_range_and_verdict_of_what_the_metric_has(axes, results):
     draw_panel(axes, Table(TYPE="TABLE", VALS=["WORST", "NOISE_AMP[A]", "RA", "NOTHING"]), results)
 
-    assert texts(axes) == ["value", "normal", "WORST", "30 A", "0 to 10", "NOISE_AMP[A] A", "3 electron", "0 to 10"]
+    assert texts(axes) == ["value", "normal", "WORST", "30 ■", "0 to 10", "NOISE_AMP[A] A", "3 electron", "0 to 10"]
 
 
 @pytest.mark.parametrize(
     ("panel", "told"),
     [
-        (Plot2D(TYPE="2DPLOT", XVALS="SKYFIBERID", YVALS=["SIGMA_FIB"]), "SKYFIBERID has 1, SIGMA_FIB has 4"),
+        (Plot2D(TYPE="2DPLOT", XVALS="SKYFIBERID", YVALS=["SPECTRUM"]), "SKYFIBERID has 1, SPECTRUM has 3"),
         (Plot3D(TYPE="3DPLOT", XVALS="RA", YVALS="SPECTRUM", ZVALS="DEC"), "RA has 4, SPECTRUM has 3, DEC has 4"),
         (Patch(TYPE="PATCH", VALS="NOISE_AMP", GRID=(1, 2)), "NOISE_AMP has 4 values, GRID 1 x 2 has fewer places"),
         (Plot2D(TYPE="2DPLOT", XVALS="INDEX", YVALS=["MATRIX"]), r"MATRIX has 2 rows; name one of them, MATRIX\[0\]"),
@@ -283,6 +290,18 @@ def test_panels_of_several_pages_that_show_a_metric_share_its_page_with_the_last
 
     assert len([axes for axes in figure.axes if axes.get_title()]) == 12  # more than QuickLook's nine
     assert "last" in words(figure)
+
+
+def test_a_page_may_be_for_some_metrics_only(tmp_path):
+    pages = book(
+        tmp_path,
+        "P: {Title: Noise, a: {TYPE: BARS, VALS: NOISE_AMP}}\nQ: {Title: No, QA: Other, b: {TYPE: TABLE, VALS: WORST}}",
+    )
+
+    (_, figure), _ = pages.figures(MERGED)
+
+    assert [axes.get_title() for axes in figure.axes] == ["NOISE_AMP"]
+    assert "Noise" in words(figure)
 
 
 def test_a_metric_that_no_page_names_gets_a_page_of_all_its_values(tmp_path):

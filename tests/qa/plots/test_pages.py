@@ -3,6 +3,7 @@
 import pytest
 
 from qa.plots.pages import Patch, Plot2D, Plot3D, PlotConfigError, load_pages
+from qlstream.pipeline.plan import load_plans
 
 
 def load(tmp_path, text):
@@ -47,12 +48,13 @@ def test_every_mistake_is_named_at_once_with_page_and_panel(tmp_path):
               d: {VALS: BIAS_AMP}
               e: just text
             PAGE2: [1, 2]
+            PAGE3: {QA: {a: 1}}
             """,
         )
 
     text = str(error.value)
     for expected in (
-        "plots.yaml: 9 wrong entries",
+        "plots.yaml: 10 wrong entries",
         "PAGE1.a.VALS: Field required",
         "PAGE1.a.GRID.0: Input should be greater than or equal to 1, got 0",
         "PAGE1.a.HEAT: Value error, 'rainbowish' is no colour map of matplotlib; try cividis",
@@ -62,6 +64,7 @@ def test_every_mistake_is_named_at_once_with_page_and_panel(tmp_path):
         "PAGE1.d: Unable to extract tag",
         "PAGE1.e: expected TYPE and its values, got 'just text'",
         "PAGE2: expected a Title and panels",
+        "PAGE3.QA: expected names of metrics",
     ):
         assert expected in text, f"{expected!r} not in\n{text}"
 
@@ -81,8 +84,10 @@ def test_the_shipped_pages_are_good_and_use_colours_that_everybody_can_tell_apar
     pages = load_pages()
 
     assert len({page.name for page in pages}) == len(pages)
+    known = {check for plan in load_plans().values() for _, check in plan.checks}
     for page in pages:
         assert page.title
+        assert set(page.metrics) <= known, page.name
         assert page.panels
         for panel in page.panels:
             assert getattr(panel, "HEAT", "cividis") in ("cividis", "PuOr"), f"{page.name}: {panel}"
