@@ -12,6 +12,7 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
 from dashboards.arrays import EMPTY_TABLE, FiberTable, Preview, Spectra, read_fibers, read_preview, read_spectra
+from dashboards.calibrations import served_by
 from dashboards.feed import Change, Feed
 from dashboards.figures import SPECTRUM_COLUMNS, amp_boxes, ccd_figure, fiber_figure, paint, show_range, spectrum_figure
 from dashboards.figures.ccd import CUTS, STRETCHES
@@ -163,7 +164,7 @@ class CameraPage(Page):
                               camera=camera.camera))  # fmt: skip
         maps = {key: amp_tiles(details, key).get(camera.camera) for key in amp_keys(details)}
         put("amps", render("amp_maps", maps=maps, units=amp_keys(details)))
-        put("stages", render("stages", detail=self.detail, camera=camera))
+        put("stages", render("stages", detail=self.detail, camera=camera, served=served_by(details)))
         lines = [(e, event_sentence(e), event_status(e)) for e in self._events]
         put("events", render("events", lines=lines, e=exposure, camera=camera.camera))
         self._show_image()

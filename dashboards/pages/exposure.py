@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
 from dashboards.arrays import EMPTY_TABLE, FiberTable, read_fibers
+from dashboards.calibrations import served_by
 from dashboards.feed import Change, Feed
 from dashboards.figures import (
     GANTT_COLUMNS,
@@ -151,7 +151,7 @@ class ExposurePage(Page):
         put("amps", render("amps", e=exposure, arms=arms, tiles=amp_tiles(details, amp), keys=keys, key=amp))
         self._show_fibers(arms)
         self._show_times(exposure, details)
-        put("calibrations", render("calibrations", groups=_calibrations(details)))
+        put("calibrations", render("calibrations", served=served_by(details)))
         lines = [(e, event_sentence(e), event_status(e)) for e in self.feed.events(*self.key)[:_EVENT_LINES]]
         put("events", render("events", lines=lines, e=exposure, camera=""))
 
@@ -283,16 +283,3 @@ def _bar(
         "camera": camera, "stage": stage, "left": left, "right": right, "color": color, "alpha": alpha, "state": state,
         "wall": cost.get("wall_s") or right - left, "cpu": cost.get("cpu_s") or 0.0, "peak": cost.get("peak_mb") or 0.0,
     }  # fmt: skip
-
-
-def _calibrations(details: Mapping[str, Detail]) -> list[dict[str, Any]]:
-    """Calibrations joined where kind and origin agree: kind, origin, cameras, paths, mjd range."""
-    groups: dict[tuple[str, str], dict[str, Any]] = defaultdict(lambda: {"cameras": [], "paths": [], "mjd": []})
-    for camera, detail in details.items():
-        for row in detail.calibrations:
-            group = groups[row["kind"], row["origin"]]
-            group["cameras"].append(camera)
-            group["paths"].append(row["path"])
-            if row["mjd"] is not None:
-                group["mjd"].append(row["mjd"])
-    return [{"kind": kind, "origin": origin, **group} for (kind, origin), group in sorted(groups.items())]

@@ -36,8 +36,12 @@ def test_once_processes_what_is_there_ends_with_status_0_and_does_nothing_the_se
     for job in service.rows(jobs):  # results do not wait for the end of their camera
         times = sorted(row["time_utc"] for row in service.rows(qa, qa.c.job_id == job["id"]))
         assert job["started_utc"] < times[0] < times[-1] < job["ended_utc"]
-    served = {row["kind"]: row["origin"] for row in service.rows(calibrations)}
-    assert served["FIBERFLAT"] == "tonight"
+    of_science = {row["id"] for row in service.rows(jobs) if row["expid"] == 13}
+    served = {row["kind"]: row for row in service.rows(calibrations) if row["job_id"] in of_science}
+    assert {kind for kind, row in served.items() if row["origin"] == "tonight"} == {"TRACES", "FIBERFLAT"}
+    assert "/00000011/psf-" in served["TRACES"]["path"]  # of the arc
+    assert "/00000012/qfiberflat-" in served["FIBERFLAT"]["path"]  # of the flat
+    assert served["TRACES"]["mjd"] < served["FIBERFLAT"]["mjd"]
 
     again, _ = service.start("--no-dashboard", "--once").communicate(timeout=120)
 
