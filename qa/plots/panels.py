@@ -22,6 +22,7 @@ from qlstream.datamodel.amplifier import AMP_NAMES
 
 Array = NDArray[np.float64]
 _AMPS = 4
+_CROWD = 120  # more points than this are drawn smaller
 _SPELT = 8  # more bars than this have no numbers
 _MANY = 60  # more bars than this have no names of their own
 _FEW = 6  # more fields of a map than this show their value only
@@ -165,16 +166,20 @@ def _draw_2d(axes: Axes, panel: Plot2D, results: Results) -> None:
 
 
 def _points(axes: Axes, x: Array, y: Array, color: str, order: int, name: str) -> None:
-    axes.plot(x, y, "os^Dv<"[order % 6], markersize=4 if order == 0 else 3, color=color, label=name, linestyle="none")
+    size = 4 if len(x) <= _CROWD else 2.2
+    axes.plot(x, y, "os^Dv<"[order % 6], markersize=size, color=color, label=name, linestyle="none")
 
 
 def _line(axes: Axes, x: Array, y: Array, color: str, order: int, name: str) -> None:
     at = np.argsort(x)
-    axes.plot(x[at], y[at], ("-", "--", ":")[order % 3], linewidth=1, color=color, label=name)
+    axes.plot(
+        x[at], y[at], ("-", "--", ":")[order % 3], linewidth=1 if len(x) <= _CROWD else 0.6, color=color, label=name
+    )
 
 
 def _bars(axes: Axes, x: Array, y: Array, color: str, order: int, name: str) -> None:
-    width = 0.8 * float(np.min(np.diff(np.unique(x)))) if np.unique(x).size > 1 else 0.8
+    share = 0.8 if len(x) <= _CROWD else 1.0  # gaps would be finer than a printer's dots
+    width = share * float(np.min(np.diff(np.unique(x)))) if np.unique(x).size > 1 else share
     axes.bar(x, y, width=width, color=color, label=name, zorder=3)
 
 
@@ -258,9 +263,10 @@ def _draw_table(axes: Axes, panel: Table, results: Results) -> None:
             rows.append((f"{series.name} {element}".strip(), shown, style.interval(check.get("normal")), verdict))
     cells = [("value", "", "normal"), *((name, shown, normal) for name, shown, normal, _ in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    widths[0] = math.ceil(1.25 * widths[0])  # names are in capitals
     letters = sum(widths) + 3
     width, height = _size_of(axes)
-    size = min(8.0, width * 72 * 0.92 / (0.6 * letters), height * 72 * 0.8 / (1.7 * len(cells)))
+    size = min(8.0, width * 72 * 0.92 / (0.66 * letters), height * 72 * 0.8 / (1.7 * len(cells)))
     left = (widths[0] + 1 + widths[1]) / letters
     for i, row in enumerate(cells):
         color, mark = style.VERDICTS.get(rows[i - 1][3] if i else "", (style.INK, ""))
