@@ -6,7 +6,7 @@ G the unit Gaussian. Since d/dt [-He_{i-1}(t) g(t)] = He_i(t) g(t), its integral
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,11 @@ class GaussHermitePSF:
     @property
     def nspec(self) -> int:
         return self.traces.nspec
+
+    def select(self, index: slice) -> GaussHermitePSF:
+        """The fibers of a slice."""
+        coef = {name: values[index] for name, values in self.coef.items()}
+        return replace(self, traces=self.traces.select(index), coef=coef)
 
     def parameter(self, name: str, wave: ArrayLike) -> Array:
         """A parameter of every fiber at `wave` (n,) or (nspec, n) [Angstrom], (nspec, n).
