@@ -117,6 +117,17 @@ class EngineSettings(Section):
     )
 
 
+class OfflineSettings(Section):
+    """The full reduction, downstream of the quicklook."""
+
+    enabled: bool = Field(
+        default=False, description="reduce exposures offline as they finish (`qlstream run --offline`)"
+    )
+    plan: Folder | None = Field(default=None, description="YAML of the offline plan; unset is the shipped one")
+    task_timeout: float = Field(default=3600.0, gt=0, description="a task that takes longer is stopped [s]")
+    memory_limit_mb: int = Field(default=6000, ge=200, description="data memory of a task [MB]")
+
+
 class DashboardSettings(Section):
     """The pages."""
 
@@ -165,6 +176,7 @@ class Settings(Section):
     redux: Folder | None = Field(default=None, description="production folder: all products, and the store by default")
     store: str | None = Field(default=None, description="URL of the store; unset is sqlite:///REDUX/qlstream.db")
     instrument: str = Field(default="auto", description="name, path of a YAML file, or auto for what the header says")
+    offline: OfflineSettings = Field(default_factory=OfflineSettings, description="the full reduction, downstream")
     ingest: IngestSettings = Field(default_factory=IngestSettings, description="how raw files are noticed")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="how cameras are processed")
     dashboard: DashboardSettings = Field(default_factory=DashboardSettings, description="the pages")

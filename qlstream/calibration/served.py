@@ -91,6 +91,19 @@ class Calibration:
             self.used.append(use)
         return part
 
+    def file(self, kind: str) -> Path:
+        """The file that serves as `kind`, unread.
+
+        Raises
+        ------
+        MissingCalibration : there is none
+        """
+        use = self._uses.get(kind)
+        if use is None:
+            why = self._why.get(kind)
+            raise MissingCalibration(f"no {kind} for {self.camera} on {self.night}" + (f": {why}" if why else ""))
+        return use.path
+
     @property
     def bias(self) -> NDArray[np.float32]:
         """(ny_raw, nx_raw) float32 [ADU]."""

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("qlstream.cli.demo:demo", "Simulate a small night and stream it into the live dashboard."),
     "run": ("qlstream.cli.run:run", "Process exposures as they arrive, and show them on the dashboard."),
     "replay": ("qlstream.cli.run:replay", "Stream a stored night through the pipeline as if it arrived now."),
+    "reduce": ("qlstream.cli.reduce:reduce", "Reduce a whole night offline, from raw exposures to coadds."),
     "process": ("qlstream.cli.process:process", "Reduce one camera of one exposure in the foreground."),
     "plots": ("qlstream.cli.plots:plots", "Draw the stored results of an exposure, to print or to mail."),
     "simulate": ("qlstream.cli.simulate:simulate", "Make a night of raw exposures with known truth."),

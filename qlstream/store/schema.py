@@ -161,3 +161,32 @@ calibrations = Table(
     Column("origin", String(16), nullable=False),
     Column("mjd", Float),
 )
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("name", String(64), primary_key=True, doc="kind and fields, e.g. sky_r3_00000012"),
+    Column("kind", String(24), nullable=False),
+    Column("position", Integer, nullable=False, doc="of its kind in the chain"),
+    Column("night", Integer, nullable=False),
+    Column("expid", Integer),
+    Column("camera", String(8), nullable=False, default=""),
+    Column("state", String(12), nullable=False, doc="waiting, ready, running, done, failed or blocked"),
+    Column("reason", Text, nullable=False, default=""),
+    Column("attempt", Integer, nullable=False, default=0, doc="fence: the end of any other attempt is refused"),
+    Column("lease_utc", Float, doc="until when its worker need not give a sign of life"),
+    Column("started_utc", Float),
+    Column("ended_utc", Float),
+    Column("cpu_s", Float),
+    Column("peak_mb", Float),
+    Index("tasks_by_state", "state", "night", "position"),
+)
+
+task_inputs = Table(
+    "task_inputs",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("port", String(24), primary_key=True),
+    Column("maker", String(64), primary_key=True, doc="the task that makes this input"),
+    Column("need", String(8), nullable=False, doc="all, any or prefer"),
+)

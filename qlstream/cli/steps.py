@@ -1,0 +1,106 @@
+"""Steps of the offline reduction as commands on files: one option per port, one per parameter."""
+
+from __future__ import annotations
+
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from qlstream.calibration.served import MissingCalibration
+from qlstream.io.errors import BadFile
+from qlstream.logging import start_logging
+from qlstream.pipeline.filestep import FileStep, Port, StepFiles
+from qlstream.production.plan import step_class
+
+_FILE = click.Path(path_type=Path)
+
+
+def step_command(name: str, reference: str) -> click.Command:
+    """The command of a step: `qlstream NAME --input FILE ... --output FILE --parameter VALUE`.
+
+    Parameters
+    ----------
+    reference : package.module:Class of a FileStep
+    """
+    klass = step_class(reference)
+    parameters: list[click.Parameter] = [_input(port) for port in klass.inputs]
+    parameters += [_output(port, first=n == 0) for n, port in enumerate(klass.outputs)]
+    parameters += [_parameter(key, info) for key, info in klass.Params.model_fields.items()]
+    parameters.append(click.Option(["--log-level"], default="WARNING", show_default=True, help="least severity shown"))
+
+    def run(log_level: str, **given: Any) -> None:
+        start_logging(log_level.upper(), None)
+        files = StepFiles(
+            {p.name: tuple(_listed(given.pop(p.name))) for p in klass.inputs},
+            {p.name: path for p in klass.outputs if (path := given.pop(p.name)) is not None},
+        )
+        try:
+            _run(klass({k: v for k, v in given.items() if v is not None}), name, files)
+        except ValidationError as error:
+            wrong = "\n".join(f"  --{'-'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise click.ClickException(f"wrong parameters\n{wrong}") from None
+        except (BadFile, MissingCalibration, OSError, ValueError, LookupError) as error:
+            raise click.ClickException(str(error)) from error
+        for path in files.outputs.values():
+            click.echo(f"wrote {path}")
+
+    return click.Command(name, params=parameters, callback=run, help=klass.title)
+
+
+def _run(step: FileStep, name: str, files: StepFiles) -> None:
+    columns = (TextColumn("{task.description:40s}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        bar = progress.add_task(name, total=1.0)
+        step.run(files, lambda share, what: progress.update(bar, completed=share, description=what))
+
+
+def _listed(value: Any) -> list[Path]:
+    return [] if value is None else list(value) if isinstance(value, tuple) else [value]
+
+
+def _input(port: Port) -> click.Option:
+    told = port.help + ("; may be given several times" if port.many else "")
+    kind = click.Path(path_type=Path, exists=True, dir_okay=False)
+    return click.Option(
+        [f"--{port.name.replace('_', '-')}", port.name],
+        type=kind,
+        multiple=port.many,
+        required=not port.optional,
+        help=told,
+    )
+
+
+def _output(port: Port, first: bool) -> click.Option:
+    flags = (
+        ["-o", f"--{port.name.replace('_', '-')}-out", port.name]
+        if first
+        else [f"--{port.name.replace('_', '-')}-out", port.name]
+    )
+    return click.Option(flags, type=_FILE, required=not port.optional, help=port.help)
+
+
+def _parameter(key: str, info: FieldInfo) -> click.Option:
+    """An option of a parameter; its value is validated by the step's model, so that bounds are told once."""
+    flags = [f"--{key.replace('_', '-')}"]
+    if info.alias and info.alias.lower() != key:
+        flags.append(f"--{info.alias}")
+    told = info.description or ""
+    default = "" if info.default is None else f"  [default: {info.default}]"
+    if info.annotation is bool:
+        pair = f"--{key.replace('_', '-')}/--no-{key.replace('_', '-')}"
+        return click.Option([pair, key], default=None, help=told + default)
+    many = typing.get_origin(info.annotation) is tuple
+    return click.Option(
+        [*flags, key], default=None, multiple=many, callback=_none_if_empty if many else None, help=told + default
+    )
+
+
+def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> Any:
+    return value or None

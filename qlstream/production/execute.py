@@ -1,0 +1,140 @@
+"""One task in one process: find its files, run its step, prove its outputs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import fitsio
+
+from qlstream.calibration.finder import find_calibration
+from qlstream.calibration.served import MissingCalibration
+from qlstream.io.compression import other_form
+from qlstream.io.fitsfile import FitsFile
+from qlstream.logging import start_logging
+from qlstream.pipeline.filestep import StepFiles
+from qlstream.pipeline.resources import peak_memory
+from qlstream.production.graph import Source, Task
+from qlstream.production.plan import OfflinePlan
+from qlstream.settings import Settings
+
+NICENESS = 10  # offline work steps back behind the exposures of the night
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task ended; small, since it crosses processes.
+
+    Attributes
+    ----------
+    state : done or failed
+    """
+
+    state: str
+    reason: str = ""
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Process:
+    settings: Settings
+    plan: OfflinePlan
+
+
+_process: _Process | None = None  # a worker has no other place that outlives a task
+
+
+def prepare(settings: Settings, plan: OfflinePlan) -> None:
+    """Make this process a worker of the production."""
+    global _process
+    start_logging(settings.logging.level, settings.logging.file)
+    os.nice(NICENESS)
+    _process = _Process(settings, plan)
+
+
+def run_task(task: Task) -> Ended:
+    """Run the step of a task on the files that are there.
+
+    Raises
+    ------
+    MemoryError : it needs more than its limit
+    """
+    assert _process is not None, "prepare() has not run in this process"
+    peak_memory.reset()
+    cpu = time.process_time()
+    state, reason = "done", ""
+    try:
+        for _, path in task.outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        files = StepFiles(gather(task, _process.settings), dict(task.outputs))
+        _process.plan.step(task.kind, task.arm).run(files)
+        missing = [str(path) for _, path in task.outputs if not is_whole(path)]
+        if missing:
+            state, reason = "failed", f"its step ended without {', '.join(missing)}"
+    except MemoryError:
+        raise
+    except Exception as error:
+        state, reason = "failed", f"{error}" if isinstance(error, MissingCalibration) else _told(error)
+    return Ended(state, reason, time.process_time() - cpu, peak_memory.look())
+
+
+def gather(task: Task, settings: Settings) -> dict[str, tuple[Path, ...]]:
+    """Port -> the files that are there for it; the calibration tree serves where a task's own are not.
+
+    Raises
+    ------
+    MissingCalibration : nothing serves
+    FileNotFoundError : a file that must be there is not
+    """
+    files: dict[str, list[Path]] = defaultdict(list)
+    spare: dict[str, Source] = {}
+    for source in task.sources:
+        if source.path is not None and is_whole(source.path):
+            files[source.port].append(source.path)
+        elif source.calibration:
+            spare[source.port] = source
+        elif source.need == "all":
+            raise FileNotFoundError(f"{task.name} needs {source.path} (made by {source.task or 'the telescope'})")
+    for port, source in spare.items():
+        if not files[port]:
+            files[port].append(_calibration(task, source.calibration, settings))
+    return {port: tuple(found) for port, found in files.items()}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a product (or its other, compressed or plain form) is there and opens as FITS with data behind HDU 0.
+
+    Products appear by renaming, so what opens is whole.
+    """
+    for form in (path, other_form(path)):
+        if form is not None and form.exists():
+            try:
+                with FitsFile(form) as fits:
+                    fits.header(0)
+            except Exception:
+                return False
+            return True
+    return False
+
+
+def _calibration(task: Task, kind: str, settings: Settings) -> Path:
+    """The file of the calibration tree for the camera and time of the task's own input."""
+    example = next((s.path for s in task.sources if s.path is not None and s.path.exists()), None)
+    if example is None:
+        raise MissingCalibration(f"{task.name}: no input tells which {kind} it needs")
+    header = dict(fitsio.read_header(str(example), ext=0))
+    header.setdefault("NIGHT", task.night)
+    if task.camera:
+        header["CAMERA"] = task.camera
+    found = find_calibration(
+        header, settings.calib, prod_dir=settings.redux, tonight=False, allow_expired=settings.engine.allow_expired
+    )
+    return found.file(kind)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

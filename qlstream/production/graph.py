@@ -1,0 +1,214 @@
+"""The tasks of a night and what each waits for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qlstream.instrument import Instrument
+from qlstream.io.paths import findfile
+from qlstream.production.kinds import KINDS, Kind, Need
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What the graph must know of a raw exposure.
+
+    Attributes
+    ----------
+    flavor : zero, dark, arc, flat or science
+    cameras : in the file
+    tileid : of a science exposure; without one, it takes no part in coadds
+    """
+
+    night: int
+    expid: int
+    flavor: str
+    cameras: tuple[str, ...]
+    raw: Path
+    tileid: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that a task takes.
+
+    Attributes
+    ----------
+    port : of its step
+    path : the file
+    task : the task that makes it; "" for a file that is there already
+    need : what the task waits for (see `kinds.Need`)
+    calibration : kind of calibration that serves if no such task succeeds
+    """
+
+    port: str
+    path: Path | None = None
+    task: str = ""
+    need: Need = "all"
+    calibration: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of offline work.
+
+    Attributes
+    ----------
+    name : kind and fields, e.g. sky_r3_00000012
+    kind : one of `kinds.KINDS`
+    night, expid, camera, petal, tile : what it is about; None or "" where it has no such field
+    sources : its inputs
+    outputs : (port, file)
+    """
+
+    name: str
+    kind: str
+    night: int
+    expid: int | None = None
+    camera: str = ""
+    petal: int | None = None
+    tile: int | None = None
+    sources: tuple[Source, ...] = ()
+    outputs: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def arm(self) -> str:
+        return self.camera[:1]
+
+    def output(self, port: str) -> Path:
+        """The file of one output."""
+        return dict(self.outputs)[port]
+
+
+@dataclass
+class _Draft:
+    """A task before its sources are known."""
+
+    kind: Kind
+    fields: dict[str, int | str | None]
+    raw: Path | None = None
+    known: dict[str, int | str | None] = field(default_factory=dict)  # fields, and what follows from them
+
+    @property
+    def name(self) -> str:
+        given = self.fields
+        parts = [self.kind.name]
+        parts += [f"{given['tile']}"] if given.get("tile") is not None else []
+        parts += [str(given["camera"])] if given.get("camera") else []
+        parts += [f"p{given['petal']}"] if given.get("petal") is not None else []
+        parts += [f"{given['expid']:08d}" if given.get("expid") is not None else f"{given['night']}"]
+        return "_".join(parts)
+
+
+def build_graph(
+    exposures: Iterable[Exposure], instrument: Instrument, redux: Path, steps: Iterable[str]
+) -> dict[str, Task]:
+    """All tasks of the exposures, by name, in an order in which each stands behind what it waits for.
+
+    Parameters
+    ----------
+    redux : production folder
+    steps : kinds that the plan has; tasks of others are left out, and so is what could only come from them
+    """
+    wanted = set(steps)
+    drafts: dict[str, _Draft] = {}
+    makers: dict[str, list[_Draft]] = defaultdict(list)
+    listed = sorted(exposures, key=lambda e: e.expid)
+    for kind in KINDS:
+        if kind.name not in wanted:
+            continue
+        for exposure in listed:
+            if exposure.flavor not in kind.flavors or ("tile" in kind.per and exposure.tileid is None):
+                continue
+            for camera in exposure.cameras:
+                draft = _draft(kind, exposure, camera, instrument)
+                if draft.name not in drafts:
+                    drafts[draft.name] = draft
+                    makers[kind.name].append(draft)
+    tasks = {name: _task(draft, makers, redux) for name, draft in drafts.items()}
+    return _possible(tasks)
+
+
+def _draft(kind: Kind, exposure: Exposure, camera: str, instrument: Instrument) -> _Draft:
+    known: dict[str, int | str | None] = {
+        "night": exposure.night,
+        "expid": exposure.expid,
+        "camera": camera,
+        "petal": instrument.spectrograph(camera),
+        "tile": exposure.tileid,
+    }
+    fields = {name: known[name] for name in kind.per}
+    follows = dict(fields)
+    if "camera" in fields:
+        follows["petal"] = known["petal"]
+    if "expid" in fields and exposure.flavor == "science":
+        follows["tile"] = known["tile"]
+    return _Draft(kind, fields, exposure.raw if kind.raw else None, follows)
+
+
+def _task(draft: _Draft, makers: Mapping[str, list[_Draft]], redux: Path) -> Task:
+    kind, given = draft.kind, draft.fields
+    sources: list[Source] = []
+    if draft.raw is not None:
+        sources.append(Source("raw", draft.raw))
+    for up in kind.upstream:
+        found = [m for m in makers.get(up.kind, []) if _match(draft, m)]
+        for maker in found:
+            path = _path(dict(maker.kind.outputs)[up.output], maker.fields, redux)
+            sources.append(Source(up.port, path, maker.name, up.need, up.calibration))
+        if not found:
+            sources.append(Source(up.port, need=up.need, calibration=up.calibration))
+    return Task(
+        name=draft.name,
+        kind=kind.name,
+        night=int(given["night"] or 0),
+        expid=_integer(given.get("expid")),
+        camera=str(given.get("camera") or ""),
+        petal=_integer(given.get("petal")),
+        tile=_integer(given.get("tile")),
+        sources=tuple(sources),
+        outputs=tuple((port, _path(filetype, given, redux)) for port, filetype in kind.outputs),
+    )
+
+
+def _match(draft: _Draft, maker: _Draft) -> bool:
+    """Whether all that is known of both agrees."""
+    return all(draft.known[name] == maker.known[name] for name in draft.known.keys() & maker.known.keys())
+
+
+def _possible(tasks: dict[str, Task]) -> dict[str, Task]:
+    """Leave out tasks that wait for something that no task makes and no calibration replaces."""
+    kept: dict[str, Task] = {}
+    for name, task in tasks.items():
+        sources = tuple(s for s in task.sources if not s.task or s.task in kept)
+        ports = {s.port: s for s in task.sources}
+        missing = [
+            port
+            for port, s in ports.items()
+            if s.need != "prefer" and not any(k.port == port and k.path for k in sources)
+        ]
+        if not missing:
+            kept[name] = Task(**{**task.__dict__, "sources": sources})
+    return kept
+
+
+def _path(filetype: str, given: Mapping[str, int | str | None], redux: Path) -> Path:
+    tile = given.get("tile")
+    return Path(
+        findfile(
+            filetype,
+            night=given.get("night"),
+            expid=given.get("expid"),
+            camera=given.get("camera"),
+            spectrograph=given.get("petal"),
+            tile=tile,
+            specprod_dir=str(redux),
+        )
+    )
+
+
+def _integer(value: int | str | None) -> int | None:
+    return None if value is None else int(value)

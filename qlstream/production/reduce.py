@@ -1,0 +1,164 @@
+"""Runs the tasks of a night on worker processes until nothing more can be done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from qlstream.engine.isolation import Limits
+from qlstream.engine.pool import NoWorker, Worker, WorkerLost
+from qlstream.ingest.completeness import read_facts
+from qlstream.ingest.names import Place
+from qlstream.instrument import Instrument
+from qlstream.io.errors import BadFile
+from qlstream.io.listing import list_exposures
+from qlstream.production.execute import is_whole, prepare, run_task
+from qlstream.production.graph import Exposure, Task, build_graph
+from qlstream.production.kinds import KINDS
+from qlstream.production.plan import OfflinePlan
+from qlstream.settings import Settings
+from qlstream.store import tasks as ledger
+from qlstream.store.database import Store
+from qlstream.store.tasks import Claim, NewTask, StaleTask
+
+log = logging.getLogger("qlstream.production")
+
+SOURCE = "production"
+Told = Callable[[str, str, str], None]  # task, state, reason
+
+_ORDER = {kind.name: n for n, kind in enumerate(KINDS)}
+
+
+def raw_exposures(raw: Path, night: int, instrument: str = "auto") -> tuple[list[Exposure], list[str]]:
+    """The exposures of a night on disk, and why others cannot be used."""
+    found, unusable = [], []
+    for expid in list_exposures(night, raw=True, rawdata_dir=raw):
+        place = Place(night, expid)
+        path = place.find(raw)
+        if path is None:
+            continue
+        try:
+            facts, _ = read_facts(path, place, instrument)
+        except (BadFile, OSError, ValueError) as error:
+            unusable.append(str(error))
+            continue
+        found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid))
+    return found, unusable
+
+
+def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
+    """Put the tasks of a graph into the store; those whose outputs are whole are done, unless their kind is to be redone."""
+    again = set(redo)
+    ledger.put(
+        store,
+        SOURCE,
+        [
+            NewTask(
+                task.name,
+                task.kind,
+                _ORDER[task.kind],
+                task.night,
+                task.expid,
+                task.camera,
+                tuple((s.port, s.task, s.need) for s in task.sources if s.task),
+                done=task.kind not in again and all(is_whole(path) for _, path in task.outputs),
+            )
+            for task in graph.values()
+        ],
+    )
+
+
+class Production:
+    """Takes ready tasks from the store, one per worker, until none is left that could run.
+
+    Parameters
+    ----------
+    graph : the tasks by name
+    told : hears of every change of state
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, plan: OfflinePlan, graph: dict[str, Task], told: Told = lambda *_: None
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.graph = graph
+        self._told = told
+        engine = settings.engine
+        limits = Limits(memory_mb=settings.offline.memory_limit_mb, tasks=engine.tasks_per_worker)
+        self._workers = [
+            Worker(limits, prepare, (settings, plan)) for _ in range(engine.workers or os.cpu_count() or 1)
+        ]
+        self._running: set[Claim] = set()
+
+    async def run(self) -> None:
+        """Work until nothing is ready and nothing runs; cancelling gives running tasks back."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                beat = group.create_task(self._renew())
+                lanes = [group.create_task(self._lane(worker)) for worker in self._workers]
+                await asyncio.gather(*lanes)
+                beat.cancel()
+        finally:
+            await asyncio.gather(*(worker.stop() for worker in self._workers))
+            await asyncio.to_thread(ledger.release, self.store, SOURCE, list(self._running))
+
+    async def _lane(self, worker: Worker) -> None:
+        while True:
+            nights = {task.night for task in self.graph.values()}
+            claimed = await asyncio.to_thread(ledger.claim, self.store, SOURCE, nights)
+            if claimed is not None:
+                await self._attempt(worker, claimed)
+            elif self._running:
+                await asyncio.sleep(0.05)  # what runs may make others ready
+            else:
+                return
+
+    async def _attempt(self, worker: Worker, claimed: Claim) -> None:
+        self._running.add(claimed)
+        self._told(claimed.name, ledger.RUNNING, "")
+        state, reason, cost = ledger.FAILED, "", {}
+        try:
+            task = self.graph.get(claimed.name)
+            if task is None:
+                reason = "it is not part of this plan"
+            else:
+                ended = await worker.run(run_task, task, timeout=self.settings.offline.task_timeout)
+                state, reason = ended.state, ended.reason
+                cost = {"cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb}
+        except (WorkerLost, NoWorker) as lost:
+            reason = str(lost)
+        except Exception as error:
+            log.exception("%s", claimed.name)
+            reason = f"{type(error).__name__}: {error}"
+        with suppress(StaleTask):
+            await asyncio.to_thread(lambda: ledger.close(self.store, SOURCE, claimed, state, reason, **cost))
+        self._running.discard(claimed)
+        self._told(claimed.name, state, reason)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(ledger.LEASE_S / 3)
+            for claimed in list(self._running):
+                with suppress(StaleTask):
+                    await asyncio.to_thread(ledger.renew, self.store, claimed)
+
+
+def prepare_night(
+    store: Store,
+    raw: Path,
+    night: int,
+    instrument: Instrument,
+    plan: OfflinePlan,
+    setting: str = "auto",
+    redo: Iterable[str] = (),
+) -> tuple[dict[str, Task], list[str]]:
+    """The graph of a night, entered into the store; and the exposures that cannot be used."""
+    exposures, unusable = raw_exposures(raw, night, setting)
+    graph = build_graph(exposures, instrument, store.redux, plan.steps)
+    enter(store, graph, redo)
+    return graph, unusable
