@@ -120,9 +120,7 @@ class EngineSettings(Section):
 class OfflineSettings(Section):
     """The full reduction, downstream of the quicklook."""
 
-    enabled: bool = Field(
-        default=False, description="reduce exposures offline as they finish (`qlstream run --offline`)"
-    )
+    enabled: bool = Field(default=False, description="reduce exposures offline as they finish, at low priority")
     plan: Folder | None = Field(default=None, description="YAML of the offline plan; unset is the shipped one")
     task_timeout: float = Field(default=3600.0, gt=0, description="a task that takes longer is stopped [s]")
     memory_limit_mb: int = Field(default=6000, ge=200, description="data memory of a task [MB]")

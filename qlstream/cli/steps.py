@@ -78,11 +78,8 @@ def _input(port: Port) -> click.Option:
 
 
 def _output(port: Port, first: bool) -> click.Option:
-    flags = (
-        ["-o", f"--{port.name.replace('_', '-')}-out", port.name]
-        if first
-        else [f"--{port.name.replace('_', '-')}-out", port.name]
-    )
+    flag = f"--{port.name.replace('_', '-')}-out"
+    flags = ["-o", flag, port.name] if first else [flag, port.name]
     return click.Option(flags, type=_FILE, required=not port.optional, help=port.help)
 
 

@@ -71,7 +71,9 @@ def run_task(task: Task) -> Ended:
         for _, path in task.outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
         files = StepFiles(gather(task, _process.settings), dict(task.outputs))
-        _process.plan.step(task.kind, task.arm).run(files)
+        settings = _process.settings
+        around = {"camera": task.camera, "calib": settings.calib, "redux": settings.redux}
+        _process.plan.step(task.kind, task.arm, around).run(files)
         missing = [str(path) for _, path in task.outputs if not is_whole(path)]
         if missing:
             state, reason = "failed", f"its step ended without {', '.join(missing)}"

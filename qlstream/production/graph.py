@@ -185,11 +185,8 @@ def _possible(tasks: dict[str, Task]) -> dict[str, Task]:
     for name, task in tasks.items():
         sources = tuple(s for s in task.sources if not s.task or s.task in kept)
         ports = {s.port: s for s in task.sources}
-        missing = [
-            port
-            for port, s in ports.items()
-            if s.need != "prefer" and not any(k.port == port and k.path for k in sources)
-        ]
+        given = {s.port for s in sources if s.path is not None}
+        missing = [port for port, s in ports.items() if s.need != "prefer" and port not in given]
         if not missing:
             kept[name] = Task(**{**task.__dict__, "sources": sources})
     return kept
@@ -202,7 +199,7 @@ def _path(filetype: str, given: Mapping[str, int | str | None], redux: Path) -> 
             filetype,
             night=given.get("night"),
             expid=given.get("expid"),
-            camera=given.get("camera"),
+            camera=str(given["camera"]) if given.get("camera") else None,
             spectrograph=given.get("petal"),
             tile=tile,
             specprod_dir=str(redux),

@@ -56,11 +56,8 @@ class OfflinePlan:
         except (ValidationError, yaml.YAMLError) as error:
             raise PlanError(f"{path}: {error}") from None
         known = {kind.name for kind in KINDS}
-        wrong = [
-            f"steps.{name}: no such kind of task; there are {', '.join(known)}"
-            for name in content.steps
-            if name not in known
-        ]
+        unknown = [name for name in content.steps if name not in known]
+        wrong = [f"steps.{name}: no such kind of task; there are {', '.join(known)}" for name in unknown]
         params: dict[str, dict[str, dict[str, Any]]] = {}
         for name, entry in content.steps.items():
             params[name] = {"": entry.params, **{arm: entry.params | own for arm, own in entry.arms.items()}}
@@ -74,10 +71,17 @@ class OfflinePlan:
             raise PlanError("\n".join([f"{path}: {len(wrong)} wrong entries", *(f"  {w}" for w in wrong)]))
         return cls({name: entry.run for name, entry in content.steps.items()}, params)
 
-    def step(self, kind: str, arm: str = "") -> FileStep:
-        """The step of a kind of task, with the parameters of an arm."""
+    def step(self, kind: str, arm: str = "", surroundings: Mapping[str, Any] | None = None) -> FileStep:
+        """The step of a kind of task, with the parameters of an arm.
+
+        Parameters
+        ----------
+        surroundings : values by name (camera, calib, redux ...) for those steps that have such parameters
+        """
+        klass = step_class(self.steps[kind])
         choices = self.params.get(kind, {"": {}})
-        return step_class(self.steps[kind])(dict(choices.get(arm, choices[""])))
+        around = {k: v for k, v in (surroundings or {}).items() if k in klass.Params.model_fields}
+        return klass(around | dict(choices.get(arm, choices[""])))
 
 
 def step_class(reference: str) -> type[FileStep]:

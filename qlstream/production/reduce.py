@@ -51,7 +51,7 @@ def raw_exposures(raw: Path, night: int, instrument: str = "auto") -> tuple[list
 
 
 def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
-    """Put the tasks of a graph into the store; those whose outputs are whole are done, unless their kind is to be redone."""
+    """Put the tasks of a graph into the store; those with whole outputs are done, unless their kind is to be redone."""
     again = set(redo)
     ledger.put(
         store,
