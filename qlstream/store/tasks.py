@@ -92,7 +92,7 @@ def claim(store: Store, source: str, nights: Iterable[int] = ()) -> Claim | None
         query = (
             select(tasks)
             .where(tasks.c.state == READY)
-            .order_by(tasks.c.night.desc(), tasks.c.position, tasks.c.expid, tasks.c.camera)
+            .order_by(tasks.c.night.desc(), tasks.c.position, tasks.c.expid, tasks.c.camera, tasks.c.name)
             .limit(1)
         )
         if chosen := tuple(nights):

@@ -1,0 +1,83 @@
+"""Which tasks a night gives, and what they wait for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qlstream.instrument import load_instrument
+from qlstream.production.graph import Exposure, Task, build_graph
+from qlstream.production.kinds import KINDS
+
+NIGHT = 20260114
+CAMERAS = ("b0", "r0", "z0", "b1", "r1", "z1")
+ALL = [kind.name for kind in KINDS]
+
+
+def night(*flavors: str, cameras: tuple[str, ...] = CAMERAS, tile: int = 80600) -> list[Exposure]:
+    return [
+        Exposure(
+            NIGHT, n + 1, flavor, cameras, Path(f"desi-{n + 1:08d}.fits.fz"), tile if flavor == "science" else None
+        )
+        for n, flavor in enumerate(flavors)
+    ]
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, Task]:
+    exposures = night("zero", "arc", "arc", "flat", "science", "science")
+    return build_graph(exposures, load_instrument("mini"), Path("/redux"), ALL)
+
+
+def count(graph: dict[str, Task], kind: str) -> int:
+    return sum(task.kind == kind for task in graph.values())
+
+
+def test_each_flavor_asks_for_its_tasks(graph: dict[str, Task]) -> None:
+    found = {kind: count(graph, kind) for kind in ALL}
+    assert found == {
+        "preproc": 5 * 6, "psf": 2 * 6, "psfnight": 6, "traceshift": 3 * 6, "extract": 3 * 6, "fiberflat": 6,
+        "fiberflatnight": 6, "sky": 12, "starfit": 4, "fluxcalib": 12, "cframe": 12, "spectra": 2, "coadd": 2,
+        "redshift": 2,
+    }  # fmt: skip
+
+
+def test_tasks_wait_for_what_belongs_to_them(graph: dict[str, Task]) -> None:
+    def makers(name: str, port: str) -> set[str]:
+        return {s.task for s in graph[name].sources if s.port == port}
+
+    assert makers("psfnight_r0_20260114", "psfs") == {"psf_r0_00000002", "psf_r0_00000003"}
+    assert makers("extract_r0_00000005", "psf") == {"traceshift_r0_00000005"}
+    assert makers("sky_z1_00000006", "fiberflat") == {"fiberflatnight_z1_20260114"}
+    assert makers("starfit_p1_00000005", "frames") == {f"extract_{a}1_00000005" for a in "brz"}
+    assert makers("spectra_80600_p0_20260114", "frames") == {f"cframe_{a}0_0000000{e}" for a in "brz" for e in (5, 6)}
+
+
+def test_every_task_stands_behind_what_it_waits_for(graph: dict[str, Task]) -> None:
+    seen: set[str] = set()
+    for task in graph.values():
+        assert all(s.task in seen for s in task.sources if s.task)
+        seen.add(task.name)
+
+
+def test_a_night_without_lamps_takes_its_calibrations_from_the_tree() -> None:
+    graph = build_graph(night("science"), load_instrument("mini"), Path("/redux"), ALL)
+    shift = graph["traceshift_r0_00000001"]
+    assert [(s.task, s.calibration) for s in shift.sources if s.port == "psf"] == [("", "PSF")]
+    assert "cframe_r0_00000001" in graph
+
+
+def test_what_no_step_can_make_is_left_out() -> None:
+    steps = [k for k in ALL if k not in ("starfit", "redshift")]
+    graph = build_graph(night("arc", "flat", "science"), load_instrument("mini"), Path("/redux"), steps)
+    kinds = {task.kind for task in graph.values()}
+    assert "sky" in kinds
+    assert not kinds & {"fluxcalib", "cframe", "spectra", "coadd"}, "they need standard stars"
+
+
+def test_an_exposure_without_a_tile_takes_no_part_in_coadds() -> None:
+    exposures = [Exposure(NIGHT, 1, "science", CAMERAS, Path("x"), None)]
+    graph = build_graph(exposures, load_instrument("mini"), Path("/redux"), ALL)
+    assert count(graph, "cframe") == 6
+    assert count(graph, "spectra") == 0

@@ -1,0 +1,98 @@
+"""A night through the production with steps that only note their inputs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import fitsio
+import pytest
+
+from qlstream.instrument import load_instrument
+from qlstream.production.graph import Exposure, build_graph
+from qlstream.production.kinds import KINDS
+from qlstream.production.plan import OfflinePlan
+from qlstream.production.reduce import Production, enter
+from qlstream.settings import Settings
+from qlstream.store import tasks as ledger
+from qlstream.store.database import Store
+
+NIGHT = 20260114
+NOTE = "noting_steps:Note"
+
+
+def plan(**other: str) -> OfflinePlan:
+    steps = {kind.name: NOTE for kind in KINDS} | other
+    return OfflinePlan(steps, {})
+
+
+@pytest.fixture(autouse=True)
+def _steps_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "stages")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate({"redux": tmp_path / "redux", "raw": tmp_path, "engine": {"workers": 2}})
+
+
+def exposures(folder: Path) -> list[Exposure]:
+    raw = folder / "desi.fits"
+    fitsio.write(str(raw), None, clobber=True)
+    cameras = ("b0", "r0", "z0", "b1", "r1", "z1")
+    flavors = ("arc", "flat", "science")
+    return [Exposure(NIGHT, n + 1, f, cameras, raw, 7 if f == "science" else None) for n, f in enumerate(flavors)]
+
+
+def reduce(settings: Settings, folder: Path, steps: OfflinePlan, redo: tuple[str, ...] = ()) -> dict[str, str]:
+    """Run the night; the state of every task, and what was worked on as state "worked"."""
+    assert settings.redux is not None
+    settings.redux.mkdir(exist_ok=True)
+    with Store.open(None, settings.redux) as store:
+        graph = build_graph(exposures(folder), load_instrument("mini"), settings.redux, steps.steps)
+        enter(store, graph, redo)
+        before = ledger.states_of(store, graph)
+        asyncio.run(Production(settings, store, steps, graph).run())
+        after = ledger.states_of(store, graph)
+        return {
+            name: "worked" if before[name] != "done" and state == "done" else state for name, state in after.items()
+        }
+
+
+def test_a_night_is_reduced_from_raw_to_redshift_and_skipped_when_whole(settings: Settings, tmp_path: Path) -> None:
+    first = reduce(settings, tmp_path, plan())
+    assert set(first.values()) == {"worked"}
+    again = reduce(settings, tmp_path, plan())
+    assert set(again.values()) == {"done"}, "nothing is done twice"
+    assert settings.redux is not None
+    (coadd,) = settings.redux.glob("tiles/**/coadd-0-7-*.fits")
+    assert "spectra-0-7" in fitsio.read_header(str(coadd))["IN000"]
+
+
+def test_a_failed_camera_stops_nobody_else(settings: Settings, tmp_path: Path) -> None:
+    found = reduce(settings, tmp_path, plan(extract="noting_steps:FailsOnR1"))
+    assert found["extract_r1_00000003"] == "failed"
+    assert found["sky_r1_00000003"] == found["cframe_r1_00000003"] == "blocked"
+    assert found["cframe_b1_00000003"] == "worked"
+    assert found["starfit_p1_00000003"] == "worked", "two arms are enough"
+    assert found["coadd_7_p1_20260114"] == "worked"
+    mended = reduce(settings, tmp_path, plan())
+    assert mended["cframe_r1_00000003"] == "worked"
+
+
+def test_lost_products_are_made_again(settings: Settings, tmp_path: Path) -> None:
+    reduce(settings, tmp_path, plan())
+    assert settings.redux is not None
+    (sky,) = settings.redux.glob("exposures/*/*/sky-r0-*.fits*")
+    sky.write_bytes(b"half a file")
+    again = reduce(settings, tmp_path, plan())
+    assert [name for name, state in again.items() if state == "worked"] == ["sky_r0_00000003"]
+
+
+def test_a_kind_can_be_redone(settings: Settings, tmp_path: Path) -> None:
+    reduce(settings, tmp_path, plan())
+    again = reduce(settings, tmp_path, plan(), ("coadd",))
+    assert sorted(name for name, state in again.items() if state == "worked") == [
+        "coadd_7_p0_20260114",
+        "coadd_7_p1_20260114",
+    ]
