@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.extract.spectroperfect.decorrelate import decorrelate, marginal_precisions
+from algorithms.extract.spectroperfect.marginal import marginal_precisions
 from algorithms.extract.spectroperfect.spots import Spots, make_spots
 from algorithms.extract.spectroperfect.system import normal_equations, project, spot_averages
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.psf import GaussHermitePSF
+from qlstream.numeric.decorrelation import decorrelate
 
 Array = NDArray[np.float64]
 

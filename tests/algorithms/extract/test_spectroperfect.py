@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from algorithms.extract.spectroperfect.decorrelate import decorrelate, marginal_precisions, root_terms
 from algorithms.extract.spectroperfect.extraction import extract_spectra
+from algorithms.extract.spectroperfect.marginal import marginal_precisions
 from algorithms.extract.spectroperfect.spots import Spots, make_spots
 from algorithms.extract.spectroperfect.system import normal_equations, project
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.psf import GaussHermitePSF
 from qlstream.datamodel.resolution import Resolution
 from qlstream.datamodel.traces import XYTraceSet
+from qlstream.numeric.decorrelation import decorrelate, root_terms
 
 Array = NDArray[np.float64]
 
