@@ -21,9 +21,9 @@ _COSMIC = np.uint32(SpecMask.COSMIC)
 def coadd(spectra: Spectra, cosmics_nsig: float = 4.0) -> Spectra:
     """One spectrum per target and band: the inverse-variance weighted mean of its good exposures.
 
-    Exposures with a fatal FIBERSTATUS for a band take no part in it, unless the target has no other. Bins with a mask do
-    not count; where all are masked, the mean of all is kept with the bits that all have, and ivar 0. The resolution is
-    averaged with the same weights, so that R x still is the expectation of the coadd.
+    Exposures with a fatal FIBERSTATUS for a band take no part in it, unless the target has no other. Bins with a mask
+    do not count; where all are masked, the mean of all is kept with the bits that all have, and ivar 0. The resolution
+    is averaged with the same weights, so that R x still is the expectation of the coadd.
 
     Parameters
     ----------

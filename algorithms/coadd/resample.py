@@ -21,7 +21,8 @@ _RIDGE = 1e-9  # of the largest information: a finer grid than the data's leaves
 
 def linear_grid(start: float, stop: float, step: float) -> Array:
     """Bin centres from start to stop [Angstrom], both included up to rounding."""
-    return start + step * np.arange(int(np.floor((stop - start) / step + 1e-6)) + 1)
+    count = int(np.floor((stop - start) / step + 1e-6)) + 1
+    return np.asarray(start + step * np.arange(count), dtype=np.float64)
 
 
 def log_grid(start: float, stop: float, step: float) -> Array:

@@ -159,7 +159,7 @@ class Spectra:
         return chosen[keep]
 
     def update(self, other: Spectra) -> Spectra:
-        """These spectra with those of `other`: what both have is replaced (by target, night, exposure, fiber), the rest added.
+        """These spectra with those of `other`, which replace the same (by target, night, exposure and fiber) here.
 
         Bands that only one of them has are filled with ivar 0 for the other.
         """
