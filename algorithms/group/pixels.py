@@ -1,0 +1,113 @@
+"""Which pixels of the sky the targets of an exposure fall on, and the spectra of one pixel (spec §12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from astropy import units
+from astropy_healpix import HEALPix
+from numpy.typing import NDArray
+
+from algorithms.group.frames import Key, frames2spectra
+from qlstream.datamodel.fibermap import Fibermap
+from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.spectra import Spectra
+
+NSIDE = 64
+
+
+def pixel_of(ra: NDArray[np.floating], dec: NDArray[np.floating], nside: int = NSIDE) -> NDArray[np.int64]:
+    """(n,) nested HEALPix pixel of each position [deg]; -1 where it is not finite."""
+    good = np.isfinite(ra) & np.isfinite(dec)
+    out = np.full(len(ra), -1, dtype=np.int64)
+    grid = HEALPix(nside=nside, order="nested")
+    out[good] = grid.lonlat_to_healpix(ra[good] * units.deg, dec[good] * units.deg)
+    return out
+
+
+def fibermap_pixels(fibermap: Fibermap, nside: int = NSIDE) -> dict[int, int]:
+    """Pixel -> number of targets on it, in the order of the pixels; sky fibers and unassigned ones do not count.
+
+    Raises
+    ------
+    KeyError : the fibermap has no TARGET_RA, TARGET_DEC
+    """
+    targets = fibermap.objtype == "TGT"
+    pixels = pixel_of(fibermap.column("TARGET_RA"), fibermap.column("TARGET_DEC"), nside)
+    found, counts = np.unique(pixels[targets & (pixels >= 0)], return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+class FrameCache:
+    """Frames by file; the last `size` of them stay in memory, since neighbouring pixels share their exposures."""
+
+    def __init__(self, read: Callable[[Path], Frame], size: int = 30) -> None:
+        self._read = read
+        self._size = size
+        self._frames: dict[Path, Frame] = {}
+
+    def get(self, path: Path) -> Frame:
+        frame = self._frames.pop(path, None)
+        if frame is None:
+            frame = self._read(path)
+        self._frames[path] = frame  # the newest stands last
+        while len(self._frames) > self._size:
+            self._frames.pop(next(iter(self._frames)))
+        return frame
+
+
+def spectra_of_pixel(
+    pixel: int,
+    files: Mapping[Key, Path],
+    cache: FrameCache,
+    existing: Spectra | None = None,
+    nside: int = NSIDE,
+) -> Spectra:
+    """All spectra of the targets on one pixel.
+
+    Parameters
+    ----------
+    files : calibrated frames that may have targets there; those in `existing` already are not read again
+    existing : an earlier result, which is extended by the frames it lacks
+
+    Raises
+    ------
+    LookupError : no target of these frames lies on the pixel
+    """
+    have = _exposures_of(existing) if existing is not None else set()
+    frames = {key: cache.get(path) for key, path in files.items() if key not in have}
+    chosen: dict[Key, Frame] = {}
+    fibers: set[int] = set()
+    for key, frame in frames.items():
+        fibermap = frame.fibermap
+        if fibermap is None:
+            continue
+        on = pixel_of(fibermap.column("TARGET_RA"), fibermap.column("TARGET_DEC"), nside) == pixel
+        on &= fibermap.objtype == "TGT"
+        if on.any():
+            chosen[key] = frame
+            fibers |= set(fibermap.fiber[on].tolist())
+    if not chosen:
+        if existing is None:
+            raise LookupError(f"no target of {len(files)} frames lies on pixel {pixel} of nside {nside}")
+        return existing
+    new = frames2spectra(chosen, np.array(sorted(fibers)))
+    positions = pixel_of(new.fibermap["TARGET_RA"], new.fibermap["TARGET_DEC"], nside)
+    new = new[positions == pixel]  # a fiber number is another target on another tile
+    cards = {"SPGRP": "healpix", "SPGRPVAL": pixel, "HPXPIXEL": pixel, "HPXNSIDE": nside, "HPXNEST": True}
+    both = new if existing is None else existing.update(new)
+    return replace(both, meta={**both.meta, **cards})
+
+
+def _exposures_of(spectra: Spectra) -> set[Key]:
+    """(night, expid, camera) that have data in it; none if its fibermap does not tell the petals."""
+    if "PETAL_LOC" not in (spectra.fibermap.dtype.names or ()):
+        return set()
+    found: set[Key] = set()
+    for name, band in spectra.bands.items():
+        for row in spectra.fibermap[(band.ivar > 0).any(axis=1)]:
+            found.add((int(row["NIGHT"]), int(row["EXPID"]), f"{name}{int(row['PETAL_LOC'])}"))
+    return found

@@ -1,0 +1,112 @@
+"""Frames regrouped to spectra: rows, missing cameras, pixels of the sky."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from algorithms.group.frames import frames2spectra
+from algorithms.group.pixels import FrameCache, fibermap_pixels, pixel_of, spectra_of_pixel
+from qlstream.datamodel.fibermap import Fibermap
+from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.masks import SpecMask
+
+NIGHT = 20260114
+WAVES = {"b": 3600 + 0.8 * np.arange(30), "r": 5760 + 0.8 * np.arange(40)}
+
+
+def frame(camera: str, expid: int, level: float, status: int = 0, ra: float = 150.0) -> Frame:
+    petal, nspec = int(camera[1:]), 4
+    rows = np.zeros(
+        nspec,
+        dtype=[("TARGETID", "i8"), ("FIBER", "i4"), ("FIBERSTATUS", "i4"), ("OBJTYPE", "U3"), ("TARGET_RA", "f8"),
+               ("TARGET_DEC", "f8"), ("PETAL_LOC", "i2")],
+    )  # fmt: skip
+    rows["FIBER"] = nspec * petal + np.arange(nspec)
+    rows["TARGETID"] = 1000 + rows["FIBER"]
+    rows["OBJTYPE"], rows["PETAL_LOC"] = ["TGT", "SKY", "TGT", "TGT"], petal
+    rows["TARGET_RA"], rows["TARGET_DEC"] = ra + np.array([0, 0, 0, 5.0]), 2.0
+    rows["FIBERSTATUS"][2] = status
+    wave = WAVES[camera[0]]
+    shape = (nspec, wave.size)
+    resolution = np.zeros((nspec, 3, wave.size))
+    resolution[:, 1] = 1.0
+    return Frame(
+        wave, np.full(shape, level), np.full(shape, 2.0), np.zeros(shape, np.uint32), rows["FIBER"].copy(),
+        resolution=resolution, fibermap=Fibermap(rows),
+        meta={"CAMERA": camera, "TILEID": 7, "EXPTIME": 900.0, "MJD-OBS": 61000.0 + expid},
+    )  # fmt: skip
+
+
+def test_rows_are_sorted_and_what_is_missing_has_no_information() -> None:
+    frames = {
+        (NIGHT, 5, "r1"): frame("r1", 5, 51.0, status=4),
+        (NIGHT, 5, "b1"): frame("b1", 5, 50.0, status=2),
+        (NIGHT, 4, "b0"): frame("b0", 4, 40.0),
+    }
+    spectra = frames2spectra(frames)
+    assert list(spectra.bands) == ["b", "r"]
+    assert spectra.fibermap["EXPID"].tolist() == [4] * 4 + [5] * 4
+    assert spectra.bands["b"].flux[:, 0].tolist() == [40.0] * 4 + [50.0] * 4
+    missing = spectra.bands["r"]
+    assert (missing.ivar[:4] == 0).all()
+    assert (missing.mask[:4] == SpecMask.NODATA).all()
+    assert spectra.fibermap["FIBERSTATUS"][6] == 6, "the bits of all cameras"
+    np.testing.assert_allclose(spectra.fibermap["MJD"][:4], 61004.0)
+    assert spectra.meta["TILEID"] == 7
+
+
+def test_a_frame_without_a_fibermap_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no fibermap.*r1"):
+        frames2spectra({(NIGHT, 5, "r1"): replace(frame("r1", 5, 1.0), fibermap=None)})
+
+
+def test_pixels_agree_with_the_known_numbering() -> None:
+    # nested pixel 0 of nside 1 is centred on RA 45, Dec 41.8; the south pole belongs to 8 ... 11
+    assert pixel_of(np.array([45.0, 45.0, np.nan]), np.array([41.8, -89.0, 0.0]), 1).tolist() == [0, 8, -1]
+
+
+def test_targets_are_counted_by_pixel_without_sky_fibers() -> None:
+    found = fibermap_pixels(frame("b0", 1, 1.0).fibermap)  # type: ignore[arg-type]
+    assert sorted(found.values()) == [1, 2]
+
+
+def test_a_pixel_gathers_its_targets_and_is_extended_by_what_it_lacks(tmp_path: Path) -> None:
+    frames = {f"{camera}-{expid}": frame(camera, expid, 10.0 * expid) for camera in ("b0", "r0") for expid in (1, 2)}
+    read: list[str] = []
+
+    def fetch(path: Path) -> Frame:
+        read.append(path.name)
+        return frames[path.name]
+
+    def files(*expids: int) -> dict[tuple[int, int, str], Path]:
+        return {(NIGHT, e, c): tmp_path / f"{c}-{e}" for e in expids for c in ("b0", "r0")}
+
+    (pixel,) = [p for p, n in fibermap_pixels(frames["b0-1"].fibermap).items() if n == 2]  # type: ignore[arg-type]
+    cache = FrameCache(fetch)
+    first = spectra_of_pixel(pixel, files(1), cache)
+    assert first.fibermap["TARGETID"].tolist() == [1000, 1002]
+    assert first.meta["HPXPIXEL"] == pixel
+    read.clear()
+    both = spectra_of_pixel(pixel, files(1, 2), cache, first)
+    assert read == ["b0-2", "r0-2"], "exposures that are in it are not read again"
+    assert sorted(both.fibermap["EXPID"].tolist()) == [1, 1, 2, 2]
+    assert spectra_of_pixel(pixel, files(1, 2), cache, both) is both
+    with pytest.raises(LookupError, match="no target"):
+        spectra_of_pixel(0, files(1), cache)
+
+
+def test_the_cache_forgets_the_oldest() -> None:
+    read: list[Path] = []
+
+    def fetch(path: Path) -> Frame:
+        read.append(path)
+        return frame("b0", 1, 1.0)
+
+    cache = FrameCache(fetch, size=2)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        cache.get(Path(name))
+    assert [p.name for p in read] == ["a", "b", "c", "b"]
