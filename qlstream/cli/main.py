@@ -29,14 +29,27 @@ COMMANDS = {
     "config": ("qlstream.cli.config:config", "Show the settings in force."),
 }
 
+# steps of the offline reduction on files
+STEPS = {
+    "preproc": ("algorithms.steps.preproc:PreprocStep", "Preprocess one camera of a raw exposure."),
+    "trace-shifts": ("algorithms.steps.traceshift:TraceShiftStep", "Move a PSF with the spectra of an exposure."),
+    "extract": ("algorithms.steps.extract:ExtractStep", "Extract the spectra of one camera."),
+    "group-spectra": ("algorithms.steps.spectra:GroupStep", "Gather calibrated frames into one file of spectra."),
+    "coadd": ("algorithms.steps.spectra:CoaddStep", "Coadd the exposures of each target."),
+}
+
 
 class _LazyGroup(click.Group):
     """Knows its commands by name and imports one only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *STEPS]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in STEPS:
+            steps = importlib.import_module("qlstream.cli.steps")
+            made: click.Command = steps.step_command(name, STEPS[name][0])
+            return made
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
@@ -46,13 +59,15 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}; there are {', '.join(COMMANDS)}")
+        if args and args[0] not in COMMANDS and args[0] not in STEPS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}; there are {', '.join([*COMMANDS, *STEPS])}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        with formatter.section("Steps of the offline reduction, on files"):
+            formatter.write_dl([(name, text) for name, (_, text) in STEPS.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -81,9 +81,10 @@ def reduce(
 
 def _instrument(settings: Settings, night: int) -> Instrument:
     assert settings.raw is not None
+    assert settings.redux is not None
     if settings.instrument != "auto":
         return load_instrument(settings.instrument)
-    found, _ = raw_exposures(settings.raw, night)
+    found, _ = raw_exposures(settings.raw, settings.redux, night)
     return instrument_of(read_exposure_header(found[0].raw) if found else {})
 
 

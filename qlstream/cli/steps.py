@@ -39,7 +39,7 @@ def step_command(name: str, reference: str) -> click.Command:
         start_logging(log_level.upper(), None)
         files = StepFiles(
             {p.name: tuple(_listed(given.pop(p.name))) for p in klass.inputs},
-            {p.name: path for p in klass.outputs if (path := given.pop(p.name)) is not None},
+            {p.name: path for p in klass.outputs if (path := given.pop(f"{p.name}_out")) is not None},
         )
         try:
             _run(klass({k: v for k, v in given.items() if v is not None}), name, files)
@@ -79,8 +79,8 @@ def _input(port: Port) -> click.Option:
 
 def _output(port: Port, first: bool) -> click.Option:
     flag = f"--{port.name.replace('_', '-')}-out"
-    flags = ["-o", flag, port.name] if first else [flag, port.name]
-    return click.Option(flags, type=_FILE, required=not port.optional, help=port.help)
+    flags = ["-o", flag] if first else [flag]
+    return click.Option([*flags, f"{port.name}_out"], type=_FILE, required=not port.optional, help=port.help)
 
 
 def _parameter(key: str, info: FieldInfo) -> click.Option:

@@ -21,6 +21,7 @@ class Exposure:
     flavor : zero, dark, arc, flat or science
     cameras : in the file
     tileid : of a science exposure; without one, it takes no part in coadds
+    fibermap : its file, or None
     """
 
     night: int
@@ -29,6 +30,7 @@ class Exposure:
     cameras: tuple[str, ...]
     raw: Path
     tileid: int | None = None
+    fibermap: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class _Draft:
 
     kind: Kind
     fields: dict[str, int | str | None]
-    raw: Path | None = None
+    given: dict[str, Path | None] = field(default_factory=dict)  # port -> file that no task makes
     known: dict[str, int | str | None] = field(default_factory=dict)  # fields, and what follows from them
 
     @property
@@ -146,14 +148,13 @@ def _draft(kind: Kind, exposure: Exposure, camera: str, instrument: Instrument) 
         follows["petal"] = known["petal"]
     if "expid" in fields and exposure.flavor == "science":
         follows["tile"] = known["tile"]
-    return _Draft(kind, fields, exposure.raw if kind.raw else None, follows)
+    given = {"raw": exposure.raw if kind.raw else None, "fibermap": exposure.fibermap if kind.fibermap else None}
+    return _Draft(kind, fields, given, follows)
 
 
 def _task(draft: _Draft, makers: Mapping[str, list[_Draft]], redux: Path) -> Task:
     kind, given = draft.kind, draft.fields
-    sources: list[Source] = []
-    if draft.raw is not None:
-        sources.append(Source("raw", draft.raw))
+    sources = [Source(port, path) for port, path in draft.given.items() if path is not None]
     for up in kind.upstream:
         found = [m for m in makers.get(up.kind, []) if _match(draft, m)]
         for maker in found:

@@ -40,7 +40,8 @@ class Kind:
     flavors : of the exposures that ask for it
     upstream : what it waits for; tasks match where all fields that both have are equal
     outputs : (port, file type of `findfile`)
-    raw : it takes the raw exposure itself, by the port "raw", and "fibermap"
+    raw : it takes the raw exposure, by the port "raw"
+    fibermap : it takes the fibermap of its exposure, if there is one, by the port "fibermap"
     """
 
     name: str
@@ -49,6 +50,7 @@ class Kind:
     upstream: tuple[Upstream, ...]
     outputs: tuple[tuple[str, str], ...]
     raw: bool = False
+    fibermap: bool = False
 
 
 _CAMERA = ("night", "expid", "camera")
@@ -59,7 +61,7 @@ _FRAME = Upstream("frame", "extract", "frame")
 _SKY = Upstream("sky", "sky", "sky")
 
 KINDS: tuple[Kind, ...] = (
-    Kind("preproc", _CAMERA, ("arc", "flat", "science"), (), (("preproc", "preproc"),), raw=True),
+    Kind("preproc", _CAMERA, ("arc", "flat", "science"), (), (("preproc", "preproc"),), raw=True, fibermap=True),
     Kind(
         "psf",
         _CAMERA,
@@ -81,6 +83,7 @@ KINDS: tuple[Kind, ...] = (
         _LAMPS_AND_SKY,
         (Upstream("preproc", "preproc", "preproc"), Upstream("psf", "traceshift", "psf")),
         (("frame", "frame"),),
+        fibermap=True,
     ),
     Kind("fiberflat", _CAMERA, ("flat",), (_FRAME,), (("fiberflat", "fiberflat"),)),
     Kind(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qlstream.engine.isolation import Limits
 from qlstream.engine.pool import NoWorker, Worker, WorkerLost
-from qlstream.ingest.completeness import read_facts
+from qlstream.ingest.completeness import find_fibermap, read_facts
 from qlstream.ingest.names import Place
 from qlstream.instrument import Instrument
 from qlstream.io.errors import BadFile
@@ -33,7 +33,7 @@ Told = Callable[[str, str, str], None]  # task, state, reason
 _ORDER = {kind.name: n for n, kind in enumerate(KINDS)}
 
 
-def raw_exposures(raw: Path, night: int, instrument: str = "auto") -> tuple[list[Exposure], list[str]]:
+def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") -> tuple[list[Exposure], list[str]]:
     """The exposures of a night on disk, and why others cannot be used."""
     found, unusable = [], []
     for expid in list_exposures(night, raw=True, rawdata_dir=raw):
@@ -46,7 +46,8 @@ def raw_exposures(raw: Path, night: int, instrument: str = "auto") -> tuple[list
         except (BadFile, OSError, ValueError) as error:
             unusable.append(str(error))
             continue
-        found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid))
+        fibermap = find_fibermap(raw, redux, place)
+        found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid, fibermap))
     return found, unusable
 
 
@@ -158,7 +159,7 @@ def prepare_night(
     redo: Iterable[str] = (),
 ) -> tuple[dict[str, Task], list[str]]:
     """The graph of a night, entered into the store; and the exposures that cannot be used."""
-    exposures, unusable = raw_exposures(raw, night, setting)
+    exposures, unusable = raw_exposures(raw, store.redux, night, setting)
     graph = build_graph(exposures, instrument, store.redux, plan.steps)
     enter(store, graph, redo)
     return graph, unusable

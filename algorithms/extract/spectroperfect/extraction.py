@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ def extract_spectra(
     ivar: NDArray[np.float32],
     psf: GaussHermitePSF,
     wave: Array,
-    fibers_per_bundle: int,
+    bundles: NDArray[np.int64],
     regularize: float = 0.0,
     psf_error: float = 0.01,
     doppler: float = 1.0,
@@ -63,7 +64,7 @@ def extract_spectra(
     pix, ivar : (ny, nx) [electron], [electron^-2]; ivar 0 takes a pixel out
     psf : spots of all fibers
     wave : (nwave,) evenly spaced [Angstrom]
-    fibers_per_bundle : bundles are too far apart to share light
+    bundles : first fiber of each bundle and, last, the number of fibers; bundles are too far apart to share light
     regularize : prior that pulls deconvolved fluxes to zero [1/electron]
     psf_error : relative error of the PSF, for chi2pix only
     doppler : 1 + v/c of the observer; the spots are those of wave / doppler (spec §4.5)
@@ -89,8 +90,7 @@ def extract_spectra(
     mask = np.zeros(shape, np.uint32)
     resolution = np.zeros((psf.nspec, 2 * half + 1, wave.size))
     model = np.zeros(pix.shape, np.float32) if want_model else None
-    for number, first in enumerate(range(0, psf.nspec, fibers_per_bundle)):
-        last = min(first + fibers_per_bundle, psf.nspec)
+    for number, (first, last) in enumerate(itertools.pairwise(bundles.tolist())):
         spots = make_spots(psf, first, last, grid)
         columns = _columns(spots, pix.shape[1])
         here = Spots(spots.image, spots.row, spots.column - columns.start)

@@ -21,6 +21,7 @@ from qlstream.numeric.decorrelation import decorrelate, root_terms
 Array = NDArray[np.float64]
 
 NY, STEP = 160, 0.8
+BUNDLE = np.array([0, 5])
 
 
 def small_psf(nspec: int = 5, spacing: float = 7.3, nx: int = 60) -> GaussHermitePSF:
@@ -139,7 +140,7 @@ def test_extracted_flux_is_the_reconvolved_truth_within_its_noise() -> None:
     pulls, products = [], []
     for seed in range(12):
         pix, ivar = observe(spots, truth, seed)
-        out = extract_spectra(pix, ivar, psf, wave, fibers_per_bundle=5)
+        out = extract_spectra(pix, ivar, psf, wave, BUNDLE)
         for f in range(5):
             # of a resolution that the ends of the grid cut off, nothing is known
             expected = Resolution(out.resolution[f]) @ (truth[margin:-margin, f] / STEP)
@@ -161,9 +162,9 @@ def test_masked_pixels_cost_information_and_no_bias() -> None:
     grid = 6012.0 + STEP * np.arange(-12, 92)
     truth = light(grid.size, 5)
     pix, ivar = observe(make_spots(psf, 0, 5, grid), truth)
-    whole = extract_spectra(pix, ivar, psf, wave, 5)
+    whole = extract_spectra(pix, ivar, psf, wave, BUNDLE)
     pix[60, 24:28], ivar[60, 24:28] = 1e6, 0.0  # a cosmic ray on fiber 2's core
-    holed = extract_spectra(pix, ivar, psf, wave, 5)
+    holed = extract_spectra(pix, ivar, psf, wave, BUNDLE)
     assert holed.ivar[2].sum() < whole.ivar[2].sum()
     change = (holed.flux - whole.flux) * np.sqrt(np.minimum(holed.ivar, whole.ivar))
     assert abs(change).max() < 4
@@ -174,7 +175,7 @@ def test_a_bundle_without_data_has_no_information_and_says_so() -> None:
     psf = small_psf()
     wave = 6012.0 + STEP * np.arange(80)
     pix, ivar = np.zeros((NY, 60), np.float32), np.zeros((NY, 60), np.float32)
-    out = extract_spectra(pix, ivar, psf, wave, 5)
+    out = extract_spectra(pix, ivar, psf, wave, BUNDLE)
     assert (out.ivar == 0).all()
     assert np.isfinite(out.flux).all()
     assert (out.mask & np.uint32(SpecMask.ALLBADPIX) != 0).all()
@@ -185,7 +186,7 @@ def test_bins_off_the_detector_have_no_information() -> None:
     wave = 5980.0 + STEP * np.arange(80)  # the first 20 Angstrom lie below the first row
     grid = wave[0] + STEP * np.arange(-12, 92)
     pix, ivar = observe(make_spots(psf, 0, 5, grid), light(grid.size, 5))
-    out = extract_spectra(pix, ivar, psf, wave, 5)
+    out = extract_spectra(pix, ivar, psf, wave, BUNDLE)
     assert (out.ivar[:, :15] < 1e-3 * np.median(out.ivar)).all()
     assert np.isfinite(out.flux).all()
     assert np.isfinite(out.resolution).all()
@@ -197,10 +198,10 @@ def test_a_wrong_psf_shows_in_chi2() -> None:
     grid = 6012.0 + STEP * np.arange(-12, 92)
     truth = 50 * light(grid.size, 5)
     pix, ivar = observe(make_spots(psf, 0, 5, grid), truth)
-    good = extract_spectra(pix, ivar, psf, wave, 5)
+    good = extract_spectra(pix, ivar, psf, wave, BUNDLE)
     wide = small_psf()
     wide.coef["GHSIGX"][:, 0] *= 1.2
-    wrong = extract_spectra(pix, ivar, wide, wave, 5)
+    wrong = extract_spectra(pix, ivar, wide, wave, BUNDLE)
     assert np.median(good.chi2pix) < 1.1
     assert np.median(wrong.chi2pix) > 3 * np.median(good.chi2pix)
 
@@ -213,7 +214,7 @@ def test_spectra_of_a_moving_observer_stand_on_the_same_grid() -> None:
     line = make_spots(psf, 0, 5, np.array([6040.0 / doppler]))
     image = pix.astype(float)
     project(line.image, line.row, line.column, np.full((1, 5), 5000.0), image)
-    out = extract_spectra(image.astype(np.float32), ivar, psf, wave, 5, doppler=doppler)
+    out = extract_spectra(image.astype(np.float32), ivar, psf, wave, BUNDLE, doppler=doppler)
     centre = (out.flux[2] - np.median(out.flux[2])).clip(0) ** 2
     assert abs((centre * wave).sum() / centre.sum() - 6040.0) < 0.05
 
@@ -221,4 +222,4 @@ def test_spectra_of_a_moving_observer_stand_on_the_same_grid() -> None:
 def test_an_uneven_grid_is_refused() -> None:
     pix = np.zeros((NY, 60), np.float32)
     with pytest.raises(ValueError, match="evenly spaced"):
-        extract_spectra(pix, pix, small_psf(), np.array([6000.0, 6001.0, 6003.0]), 5)
+        extract_spectra(pix, pix, small_psf(), np.array([6000.0, 6001.0, 6003.0]), BUNDLE)
