@@ -32,7 +32,11 @@ class TraceShiftStep(FileStep):
         moved = Flexure(stage_params(Flexure, self.params)).run(image, context)
         assert moved.traces is not None
         assert moved.shifts is not None
-        cards = {"IN_PSF": files["psf"].name, "IN_IMAGE": files["preproc"].name, "CAMERA": image.camera}
+        cards: dict[str, object] = {
+            "IN_PSF": files["psf"].name,
+            "IN_IMAGE": files["preproc"].name,
+            "CAMERA": image.camera,
+        }
         for axis, shift in (("DX", moved.shifts.dx), ("DY", moved.shifts.dy)):
             cards |= {f"MEAN{axis}": float(np.mean(shift)), f"MIN{axis}": float(shift.min())}
             cards[f"MAX{axis}"] = float(shift.max())

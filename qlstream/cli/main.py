@@ -34,6 +34,13 @@ STEPS = {
     "preproc": ("algorithms.steps.preproc:PreprocStep", "Preprocess one camera of a raw exposure."),
     "trace-shifts": ("algorithms.steps.traceshift:TraceShiftStep", "Move a PSF with the spectra of an exposure."),
     "extract": ("algorithms.steps.extract:ExtractStep", "Extract the spectra of one camera."),
+    "fiberflat": ("algorithms.steps.fiberflat:FiberFlatStep", "Compute a fiber flat from the frame of a flat."),
+    "average-fiberflat": ("algorithms.steps.fiberflat:AverageFiberFlatStep", "Average the fiber flats of a camera."),
+    "sky": ("algorithms.steps.sky:SkyStep", "Model the sky of a science frame."),
+    "process-exposure": (
+        "algorithms.steps.cframe:ProcessExposureStep",
+        "Flat-field, sky-subtract, calibrate a frame.",
+    ),
     "group-spectra": ("algorithms.steps.spectra:GroupStep", "Gather calibrated frames into one file of spectra."),
     "coadd": ("algorithms.steps.spectra:CoaddStep", "Coadd the exposures of each target."),
 }

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from qlstream.engine.isolation import Limits
 from qlstream.engine.pool import NoWorker, Worker, WorkerLost
-from qlstream.ingest.completeness import find_fibermap, read_facts
+from qlstream.ingest.completeness import read_facts
+from qlstream.ingest.fibermaps import obtain_fibermap
 from qlstream.ingest.names import Place
 from qlstream.instrument import Instrument
 from qlstream.io.errors import BadFile
@@ -46,7 +47,7 @@ def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") 
         except (BadFile, OSError, ValueError) as error:
             unusable.append(str(error))
             continue
-        fibermap = find_fibermap(raw, redux, place)
+        fibermap = obtain_fibermap(path, raw, redux, place, instrument, hurry=True).path
         found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid, fibermap))
     return found, unusable
 

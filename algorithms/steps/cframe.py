@@ -1,0 +1,45 @@
+"""Step: frame, fiber flat, sky and flux calibration to a calibrated frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from algorithms.fiberflat.stage import ApplyFiberFlat_QL
+from algorithms.fluxcal.frame import apply_fluxcalib
+from algorithms.sky.framemodel import subtract_model
+from algorithms.steps.surroundings import Surroundings, context_of
+from qlstream.io.fiberflat import read_fiberflat
+from qlstream.io.fluxcalib import read_fluxcalib
+from qlstream.io.frame import read_frame, write_frame
+from qlstream.io.sky import read_sky
+from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
+
+
+class ProcessExposureStep(FileStep):
+    """Everything that a frame goes through once its calibrations are known."""
+
+    title = "Divide a frame by the fiber flat, subtract its sky and, if given, apply its flux calibration."
+    inputs = (
+        Port("frame", "frame of a science exposure"),
+        Port("fiberflat", "fiber flat"),
+        Port("sky", "sky model of this frame"),
+        Port("fluxcalib", "flux calibration of this frame; without it an sframe is written", optional=True),
+    )
+    outputs = (Port("cframe", "calibrated frame"),)
+
+    class Params(Surroundings):
+        line_level: float = Field(3.0, gt=1, description="sky above this many continua is a line, with its own error")
+
+    def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
+        report(0.0, "reading")
+        frame, flat, sky = read_frame(files["frame"]), read_fiberflat(files["fiberflat"]), read_sky(files["sky"])
+        context = context_of(frame.meta, self.params, FIBERFLAT=flat)
+        report(0.4, "calibrating")
+        out = subtract_model(ApplyFiberFlat_QL().run(frame, context), sky, self.params.line_level)
+        calib = files.get("fluxcalib")
+        if calib is not None:
+            out = apply_fluxcalib(out, read_fluxcalib(calib))
+        report(0.8, "writing")
+        write_frame(files.outputs["cframe"], replace(out, meta={**out.meta, "FLAVOR": context.flavor}))
