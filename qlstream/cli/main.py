@@ -42,6 +42,7 @@ STEPS = {
         "Flat-field, sky-subtract, calibrate a frame.",
     ),
     "group-spectra": ("algorithms.steps.spectra:GroupStep", "Gather calibrated frames into one file of spectra."),
+    "redshifts": ("algorithms.steps.redshift:RedshiftStep", "Measure redshifts of a coadd with redrock."),
     "coadd": ("algorithms.steps.spectra:CoaddStep", "Coadd the exposures of each target."),
 }
 

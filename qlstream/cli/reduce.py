@@ -73,7 +73,7 @@ def reduce(
             raise click.ClickException(f"no exposure of {night} in {settings.raw} gives anything to do")
         _work(settings, opened, steps, graph, night)
         for reason in unusable:
-            click.echo(f"not used: {reason}", err=True)
+            click.echo(f"left out: {reason}", err=True)
         good = _table(opened, night)
     if not good:
         raise SystemExit(1)

@@ -85,6 +85,11 @@ class FileStep(ABC):
         """Raises pydantic.ValidationError if `params` do not fit the Params model."""
         self.params: Any = params if isinstance(params, self.Params) else self.Params.model_validate(params or {})
 
+    @classmethod
+    def unavailable(cls, params: StageParams) -> str:
+        """Why the step cannot run on this machine, e.g. for lack of an optional program; "" if it can."""
+        return ""
+
     @abstractmethod
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
         """Make the outputs.

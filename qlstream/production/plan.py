@@ -71,6 +71,15 @@ class OfflinePlan:
             raise PlanError("\n".join([f"{path}: {len(wrong)} wrong entries", *(f"  {w}" for w in wrong)]))
         return cls({name: entry.run for name, entry in content.steps.items()}, params)
 
+    def available(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Kinds that can be done on this machine, and why the others cannot."""
+        why = {kind: reason for kind in self.steps if (reason := self._unavailable(kind))}
+        return tuple(kind for kind in self.steps if kind not in why), why
+
+    def _unavailable(self, kind: str) -> str:
+        step = self.step(kind)
+        return step.unavailable(step.params)
+
     def step(self, kind: str, arm: str = "", surroundings: Mapping[str, Any] | None = None) -> FileStep:
         """The step of a kind of task, with the parameters of an arm.
 

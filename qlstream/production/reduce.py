@@ -159,8 +159,9 @@ def prepare_night(
     setting: str = "auto",
     redo: Iterable[str] = (),
 ) -> tuple[dict[str, Task], list[str]]:
-    """The graph of a night, entered into the store; and the exposures that cannot be used."""
+    """The graph of a night, entered into the store; and what is left out of it, with the reasons."""
     exposures, unusable = raw_exposures(raw, store.redux, night, setting)
-    graph = build_graph(exposures, instrument, store.redux, plan.steps)
+    kinds, why = plan.available()
+    graph = build_graph(exposures, instrument, store.redux, kinds)
     enter(store, graph, redo)
-    return graph, unusable
+    return graph, [*unusable, *(f"{kind}: {reason}" for kind, reason in why.items())]
