@@ -32,6 +32,8 @@ COMMANDS = {
 # steps of the offline reduction on files
 STEPS = {
     "preproc": ("algorithms.steps.preproc:PreprocStep", "Preprocess one camera of a raw exposure."),
+    "fit-psf": ("algorithms.steps.psf:FitPSFStep", "Fit the PSF of a camera to an arc."),
+    "mean-psf": ("algorithms.steps.psf:MeanPSFStep", "Average the PSFs of a night."),
     "trace-shifts": ("algorithms.steps.traceshift:TraceShiftStep", "Move a PSF with the spectra of an exposure."),
     "extract": ("algorithms.steps.extract:ExtractStep", "Extract the spectra of one camera."),
     "fiberflat": ("algorithms.steps.fiberflat:FiberFlatStep", "Compute a fiber flat from the frame of a flat."),

@@ -79,8 +79,8 @@ def _paint(x, y, sigma_x, sigma_y, terms, tail, row, column, image):  # type: ig
     mixed = np.empty((degree_x, ny))
     for k in range(nwave):
         for f in range(nfiber):
-            _pixel_integrals(column[k, f] - x[f, k], sigma_x[f, k], along_x)
-            _pixel_integrals(row[k, f] - y[f, k], sigma_y[f, k], along_y)
+            pixel_integrals(column[k, f] - x[f, k], sigma_x[f, k], along_x)
+            pixel_integrals(row[k, f] - y[f, k], sigma_y[f, k], along_y)
             mixed[:] = 0.0
             for i in range(degree_x):
                 for j in range(degree_y):
@@ -108,7 +108,7 @@ def _paint(x, y, sigma_x, sigma_y, terms, tail, row, column, image):  # type: ig
 
 
 @njit(nogil=True, cache=True)
-def _pixel_integrals(first, sigma, out):  # type: ignore[no-untyped-def]
+def pixel_integrals(first, sigma, out):  # type: ignore[no-untyped-def]
     """Integrals of He_i(t) g(t), t = x/sigma, over pixels centred at first, first + 1, ... [pixel], in `out`."""
     degree, n = out.shape
     norm = 1.0 / sqrt(2.0 * pi)

@@ -1,0 +1,148 @@
+"""The PSF fit against spots whose truth is known; PSFs put together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from algorithms.extract.spectroperfect.spots import make_spots
+from algorithms.extract.spectroperfect.system import project
+from algorithms.psffit.combine import mean_psf, merge_psf
+from algorithms.psffit.fit import FitLimits, FittedPSF, fit_psf
+from qlstream.datamodel.psf import GaussHermitePSF
+from qlstream.datamodel.traces import XYTraceSet
+
+Array = NDArray[np.float64]
+
+NY, NX, NSPEC = 900, 90, 10
+BUNDLES = np.array([0, 5, 10])
+LINES = np.sort(np.concatenate([np.linspace(6010.0, 6470.0, 22), [6101.5, 6300.2]]))
+
+
+def make_psf() -> GaussHermitePSF:
+    """Two bundles of five fibers, 0.55 Angstrom a row, Hermite terms and widths that vary."""
+    index = np.arange(NSPEC)
+    xcoef, ycoef = np.zeros((NSPEC, 4)), np.zeros((NSPEC, 4))
+    xcoef[:, 0] = 12 + 7.3 * index + 8 * (index >= 5)
+    xcoef[:, 1], xcoef[:, 2] = 1.2, -0.4 + 0.02 * index
+    ycoef[:, 0], ycoef[:, 1], ycoef[:, 2] = NY / 2 + 0.2 * index, 0.5 * NY / 0.99, 3.0
+    widths = {"GHSIGX": np.zeros((NSPEC, 3)), "GHSIGY": np.zeros((NSPEC, 3)), "GH-0-0": np.zeros((NSPEC, 3))}
+    widths["GHSIGX"][:] = (1.04, 0.03, -0.01)
+    widths["GHSIGY"][:] = (1.12, -0.05, 0.01)
+    widths["GHSIGX"][:, 0] += 0.003 * index
+    widths["GH-0-0"][:, 0] = 1.0
+    for name, value in (("GH-4-0", -0.012), ("GH-0-4", 0.015), ("GH-3-0", 0.006), ("GH-1-1", 0.02)):
+        widths[name] = np.zeros((NSPEC, 3))
+        widths[name][:, :2] = (value, 0.2 * value)
+    traces = XYTraceSet(xcoef, ycoef, 6000.0, 6490.0, NY, widths["GHSIGX"], widths["GHSIGY"])
+    return GaussHermitePSF(traces, widths, 6000.0, 6490.0, ghdegx=4, ghdegy=4, hsizex=8, hsizey=6)
+
+
+def start_from(truth: GaussHermitePSF) -> GaussHermitePSF:
+    """Gaussians of other widths, half a pixel beside."""
+    shift = np.full((NSPEC, 3), 0.4)
+    traces = truth.traces.shifted(shift, -shift, np.array([6000.0, 6240.0, 6490.0]))
+    zero = np.zeros((NSPEC, 1))
+    coef = {"GHSIGX": zero + 1.12, "GHSIGY": zero + 1.03, "GH-0-0": zero + 1.0}
+    traces = replace(traces, xsigcoef=coef["GHSIGX"], ysigcoef=coef["GHSIGY"])
+    return replace(truth, traces=traces, coef=coef, ghdegx=0, ghdegy=0)
+
+
+@pytest.fixture(scope="module")
+def truth() -> GaussHermitePSF:
+    return make_psf()
+
+
+@pytest.fixture(scope="module")
+def arc(truth: GaussHermitePSF) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rng = np.random.default_rng(5)
+    image = np.zeros((NY, NX))
+    for first, last in ((0, 5), (5, 10)):
+        spots = make_spots(truth, first, last, LINES)
+        project(spots.image, spots.row, spots.column, np.full(spots.row.shape, 2e4), image)
+    image += 2.0  # light that is no line
+    variance = image + 9.0
+    noisy = image + rng.normal(size=image.shape) * np.sqrt(variance)
+    ivar = 1 / variance
+    hits = rng.integers(0, image.size, 60)
+    noisy.ravel()[hits], ivar.ravel()[hits] = 5e4, 0.0  # cosmic rays that preprocessing found
+    return noisy.astype(np.float32), ivar.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted(truth: GaussHermitePSF, arc: tuple[NDArray[np.float32], NDArray[np.float32]]) -> FittedPSF:
+    return fit_psf(*arc, start_from(truth), LINES, BUNDLES, FitLimits(gh_degree=4))
+
+
+def test_traces_and_widths_are_found(truth: GaussHermitePSF, fitted: FittedPSF) -> None:
+    """A spot of 2e4 electrons places itself to 1.1 / sqrt(2e4) = 0.008 pixel; 22 of them fix each trace to 0.003."""
+    wave = np.linspace(6020, 6460, 40)
+    for name, found, true, limit in (
+        ("x", fitted.psf.traces.x_vs_wave(wave), truth.traces.x_vs_wave(wave), 0.004),
+        ("y", fitted.psf.traces.y_vs_wave(wave), truth.traces.y_vs_wave(wave), 0.004),
+        ("sigma x", fitted.psf.parameter("GHSIGX", wave), truth.parameter("GHSIGX", wave), 0.005),
+        ("sigma y", fitted.psf.parameter("GHSIGY", wave), truth.parameter("GHSIGY", wave), 0.005),
+    ):
+        rms = np.sqrt(((found - true) ** 2).mean())
+        print(f"{name}: rms {rms:.4f}, worst {abs(found - true).max():.4f} pixel")
+        assert rms < limit
+
+
+def test_the_shape_is_found_and_describes_the_data(truth: GaussHermitePSF, fitted: FittedPSF) -> None:
+    wave = np.linspace(6020, 6460, 9)
+    here = replace(fitted.psf, traces=truth.traces)
+    difference = make_spots(here, 0, NSPEC, wave).image - make_spots(truth, 0, NSPEC, wave).image
+    # a pixel of the peak holds 13 % of a spot; its error from 110 spots of a bundle is 0.13 % of that
+    assert abs(difference).max() < 0.002
+    for name, factorial in (("GH-4-0", 24), ("GH-0-4", 24), ("GH-3-0", 6), ("GH-1-1", 1)):
+        # one spot measures a coefficient to 1 / sqrt(2e4 i! j!) = 0.007; a field of 4 parameters from 110 spots has
+        # errors of up to 0.0026 at its corners, of which 4 are allowed
+        limit = 0.0104 / np.sqrt(factorial)
+        assert fitted.psf.parameter(name, wave) == pytest.approx(truth.parameter(name, wave), abs=limit)
+    assert fitted.rchi2 == pytest.approx([1.0, 1.0], abs=0.03), "20 000 pixels"
+    assert fitted.status.tolist() == [0, 0]
+
+
+def test_a_bundle_without_light_keeps_what_it_had(truth: GaussHermitePSF) -> None:
+    image = np.zeros((NY, NX), np.float32)
+    start = start_from(truth)
+    out = fit_psf(image, np.full((NY, NX), 0.1, np.float32), start, LINES, BUNDLES, FitLimits())
+    assert out.status.tolist() == [1, 1]
+    np.testing.assert_allclose(out.psf.traces.xcoef, start.traces.xcoef)
+
+
+def test_the_mean_leaves_out_bundles_that_were_fitted_badly(truth: GaussHermitePSF) -> None:
+    good = [truth, replace(truth, coef={**truth.coef, "GHSIGX": truth.coef["GHSIGX"] + 0.02})]
+    bad = replace(truth, coef={**truth.coef, "GHSIGX": truth.coef["GHSIGX"] + 5.0})
+    rchi2 = np.array([[1.0, 1.0], [1.1, 1.0], [9.0, np.nan]])
+    out = mean_psf([*good, bad], rchi2, BUNDLES)
+    np.testing.assert_allclose(out.coef["GHSIGX"], truth.coef["GHSIGX"] + [0.01, 0.01, 0.01], atol=1e-9)
+
+
+def test_the_mean_of_psfs_on_other_domains_is_taken_at_the_same_wavelengths(truth: GaussHermitePSF) -> None:
+    from qlstream.numeric import legendre
+
+    narrower = (6010.0, 6480.0)
+    coef = {n: legendre.on_domain(c, (truth.wavemin, truth.wavemax), narrower) for n, c in truth.coef.items()}
+    other = replace(truth, coef=coef, wavemin=narrower[0], wavemax=narrower[1])
+    out = mean_psf([truth, other], np.ones((2, 2)), BUNDLES)
+    wave = np.linspace(6020, 6460, 7)
+    np.testing.assert_allclose(out.parameter("GHSIGY", wave), truth.parameter("GHSIGY", wave), rtol=1e-9)
+
+
+def test_a_merge_takes_the_fibers_of_each_part(truth: GaussHermitePSF) -> None:
+    other = replace(truth, coef={**truth.coef, "GHSIGX": truth.coef["GHSIGX"] + 1.0})
+    second = np.arange(NSPEC) >= 5
+    out = merge_psf([(truth, ~second), (other, second)])
+    np.testing.assert_allclose(
+        out.coef["GHSIGX"] - truth.coef["GHSIGX"], np.where(second, 1.0, 0.0)[:, None] + [0, 0, 0]
+    )
+
+
+def test_psfs_of_other_form_are_not_combined(truth: GaussHermitePSF) -> None:
+    fewer = replace(truth, coef={k: v for k, v in truth.coef.items() if k != "GH-1-1"})
+    with pytest.raises(ValueError, match="differ in their fibers or parameters"):
+        mean_psf([truth, fewer], np.ones((2, 2)), BUNDLES)
