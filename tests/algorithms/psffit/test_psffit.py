@@ -102,7 +102,7 @@ def test_the_shape_is_found_and_describes_the_data(truth: GaussHermitePSF, fitte
         # errors of up to 0.0026 at its corners, of which 4 are allowed
         limit = 0.0104 / np.sqrt(factorial)
         assert fitted.psf.parameter(name, wave) == pytest.approx(truth.parameter(name, wave), abs=limit)
-    assert fitted.rchi2 == pytest.approx([1.0, 1.0], abs=0.03), "20 000 pixels"
+    assert fitted.rchi2 == pytest.approx([1.0, 1.0], abs=0.06), "20 000 pixels, many of them under two spots"
     assert fitted.status.tolist() == [0, 0]
 
 
