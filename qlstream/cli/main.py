@@ -39,6 +39,8 @@ STEPS = {
     "fiberflat": ("algorithms.steps.fiberflat:FiberFlatStep", "Compute a fiber flat from the frame of a flat."),
     "average-fiberflat": ("algorithms.steps.fiberflat:AverageFiberFlatStep", "Average the fiber flats of a camera."),
     "sky": ("algorithms.steps.sky:SkyStep", "Model the sky of a science frame."),
+    "stdstars": ("algorithms.steps.stars:StarStep", "Fit models to the standard stars of a petal."),
+    "fluxcalib": ("algorithms.steps.stars:FluxCalibStep", "Compute the flux calibration of a frame."),
     "process-exposure": (
         "algorithms.steps.cframe:ProcessExposureStep",
         "Flat-field, sky-subtract, calibrate a frame.",

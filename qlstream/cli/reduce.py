@@ -67,7 +67,7 @@ def reduce(
     preload(["qlstream.production.execute", *{path.partition(":")[0] for path in steps.steps.values()}])
     with Store.open(settings.store, settings.redux) as opened:
         graph, unusable = prepare_night(
-            opened, settings.raw, night, _instrument(settings, night), steps, settings.instrument, redo
+            opened, settings.raw, settings.calib, night, _instrument(settings, night), steps, settings.instrument, redo
         )
         if not graph:
             raise click.ClickException(f"no exposure of {night} in {settings.raw} gives anything to do")

@@ -71,13 +71,13 @@ class OfflinePlan:
             raise PlanError("\n".join([f"{path}: {len(wrong)} wrong entries", *(f"  {w}" for w in wrong)]))
         return cls({name: entry.run for name, entry in content.steps.items()}, params)
 
-    def available(self) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Kinds that can be done on this machine, and why the others cannot."""
-        why = {kind: reason for kind in self.steps if (reason := self._unavailable(kind))}
+    def available(self, surroundings: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Kinds that can be done on this machine, and why the others cannot; `surroundings` as in `step`."""
+        why = {kind: reason for kind in self.steps if (reason := self._unavailable(kind, surroundings))}
         return tuple(kind for kind in self.steps if kind not in why), why
 
-    def _unavailable(self, kind: str) -> str:
-        step = self.step(kind)
+    def _unavailable(self, kind: str, surroundings: Mapping[str, Any]) -> str:
+        step = self.step(kind, surroundings=surroundings)
         return step.unavailable(step.params)
 
     def step(self, kind: str, arm: str = "", surroundings: Mapping[str, Any] | None = None) -> FileStep:

@@ -153,6 +153,7 @@ class Production:
 def prepare_night(
     store: Store,
     raw: Path,
+    calib: Path | None,
     night: int,
     instrument: Instrument,
     plan: OfflinePlan,
@@ -161,7 +162,7 @@ def prepare_night(
 ) -> tuple[dict[str, Task], list[str]]:
     """The graph of a night, entered into the store; and what is left out of it, with the reasons."""
     exposures, unusable = raw_exposures(raw, store.redux, night, setting)
-    kinds, why = plan.available()
+    kinds, why = plan.available({"calib": calib, "redux": store.redux})
     graph = build_graph(exposures, instrument, store.redux, kinds)
     enter(store, graph, redo)
     return graph, [*unusable, *(f"{kind}: {reason}" for kind, reason in why.items())]

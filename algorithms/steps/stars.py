@@ -1,0 +1,130 @@
+"""Steps: the standard stars of a petal, and the flux calibration of a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from algorithms.fiberflat.stage import ApplyFiberFlat_QL
+from algorithms.fluxcal.stage import first_number
+from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib
+from algorithms.sky.framemodel import subtract_model
+from algorithms.stars.fit import fit_stars
+from algorithms.stars.match import MatchLimits
+from algorithms.steps.surroundings import Surroundings, context_of
+from qlstream.calibration.served import MissingCalibration
+from qlstream.datamodel.frame import Frame
+from qlstream.io.fiberflat import read_fiberflat
+from qlstream.io.fluxcalib import write_fluxcalib
+from qlstream.io.frame import read_frame
+from qlstream.io.sky import read_sky
+from qlstream.io.stdstars import read_star_templates, read_stdstars, write_stdstars
+from qlstream.pipeline.algorithm import StageParams
+from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
+
+_SEEING = ("SEEING", "ETCSEENG", "PMSEEING")
+_LINE_LEVEL = 3.0
+
+
+class StarStep(FileStep):
+    """Match the standard stars of a petal."""
+
+    title = "Fit model spectra to the standard stars of a petal."
+    inputs = (
+        Port("frames", "frames of the petal, all arms", many=True),
+        Port("fiberflats", "fiber flats of these cameras", many=True),
+        Port("skies", "sky models of these frames", many=True),
+    )
+    outputs = (Port("stdstars", "models of the stars"),)
+
+    class Params(Surroundings):
+        templates: Path | None = Field(None, description="grid of star templates; default: TREE/stars/templates.fits")
+        max_stars: int = Field(50, ge=1, description="the brightest so many stars")
+        min_snr: float = Field(4.0, gt=0, description="S/N per bin in the bluest arm that a star needs")
+        delta_color: float = Field(0.2, gt=0, description="templates within this of a star's colour are tried [mag]")
+        z_max: float = Field(0.005, gt=0, lt=0.1, description="largest redshift of a star")
+        template_error: float = Field(0.02, ge=0, description="what templates are off, of the continuum")
+
+    @classmethod
+    def unavailable(cls, params: StageParams) -> str:
+        """Why it cannot run here."""
+        assert isinstance(params, cls.Params)
+        return _no_templates(params)
+
+    def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
+        p = self.params
+        if why := _no_templates(p):
+            raise MissingCalibration(why)
+        path = _templates(p)
+        assert path is not None
+        templates = read_star_templates(path)
+        frames = []
+        flats = {flat.meta["CAMERA"].strip().lower(): flat for flat in map(read_fiberflat, files.all("fiberflats"))}
+        skies = {(s.meta["CAMERA"].strip().lower(), int(s.meta["EXPID"])): s for s in map(read_sky, files.all("skies"))}
+        for n, file in enumerate(files.all("frames")):
+            report(0.3 * n / len(files.all("frames")), f"reading {file.name}")
+            frame = read_frame(file)
+            key = (frame.camera, int(frame.meta["EXPID"]))
+            if frame.camera not in flats or key not in skies:
+                continue  # its sky could not be made: the other arms serve
+            context = context_of(frame.meta, p, FIBERFLAT=flats[frame.camera])
+            frames.append(_without_sky(ApplyFiberFlat_QL().run(frame, context), skies[key]))
+        if not frames:
+            raise MissingCalibration("none of these frames has both a fiber flat and a sky model")
+        limits = MatchLimits(z_max=p.z_max, template_error=p.template_error)
+        stars = fit_stars(
+            frames, templates, limits, p.max_stars, p.min_snr, p.delta_color,
+            lambda share: report(0.3 + 0.65 * share, "stars"),
+        )  # fmt: skip
+        write_stdstars(files.outputs["stdstars"], stars)
+
+
+class FluxCalibStep(FileStep):
+    """Compute the calibration vectors of a camera."""
+
+    title = "Compute the flux calibration of a frame from the standard stars of its petal."
+    inputs = (
+        Port("frame", "frame of a science exposure"),
+        Port("fiberflat", "fiber flat"),
+        Port("sky", "sky model of this frame"),
+        Port("stdstars", "models of the standard stars"),
+    )
+    outputs = (Port("fluxcalib", "flux calibration"),)
+
+    class Params(Surroundings):
+        nsig: float = Field(10.0, gt=0, alias="nsig_clipping", description="reject bins that deviate by more [sigma]")
+        nsig_scale: float = Field(3.0, gt=0, description="reject stars whose scale deviates by more [sigma]")
+        color: float = Field(0.2, gt=0, description="largest difference of model and observed colour [mag]")
+        chi2dof: float = Field(3.0, gt=0, description="largest chi2 per degree of freedom of a star's model")
+        seeing: float | None = Field(None, gt=0, description="FWHM [arcsec]; default: SEEING of the header, else 1.1")
+
+    def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
+        p = self.params
+        report(0.0, "reading")
+        frame, flat, sky = read_frame(files["frame"]), read_fiberflat(files["fiberflat"]), read_sky(files["sky"])
+        context = context_of(frame.meta, p, FIBERFLAT=flat)
+        ready = _without_sky(ApplyFiberFlat_QL().run(frame, context), sky)
+        report(0.4, "fitting")
+        seeing = p.seeing or first_number(frame.meta, _SEEING, 1.1)
+        limits = CalibrationLimits(nsig=p.nsig, nsig_scale=p.nsig_scale, color=p.color, chi2dof=p.chi2dof)
+        stars = read_stdstars(files["stdstars"])
+        calib = compute_fluxcalib(ready, stars, seeing, context.instrument.fiber_diameter, limits)
+        write_fluxcalib(files.outputs["fluxcalib"], calib)
+
+
+def _without_sky(frame: Frame, sky: object) -> Frame:
+    return subtract_model(frame, sky, _LINE_LEVEL)  # type: ignore[arg-type]
+
+
+def _templates(params: StarStep.Params) -> Path | None:
+    if params.templates is not None:
+        return params.templates
+    return params.calib / "stars" / "templates.fits" if params.calib is not None else None
+
+
+def _no_templates(params: StarStep.Params) -> str:
+    path = _templates(params)
+    if path is None or not path.exists():
+        return f"no star templates: {path or 'no --templates, no calibration tree'} is not there"
+    return ""
