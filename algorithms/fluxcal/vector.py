@@ -107,8 +107,8 @@ def flat_to_psf(fibermap: Fibermap, seeing: float, fiber_diameter: float) -> Arr
 def psf_to_fiber(fibermap: Fibermap, seeing: float, fiber_diameter: float) -> Array:
     """(nspec,) from a calibrated flux, right for a point source, to the flux inside a nominal fiber; 0 if lost.
 
-    n a / c: a and c are what the fiber catches of a point and of the real source, n what a nominal one (1 arcsec seeing,
-    no offset) does, scaled so that a point source there gives the 0.789 of the imaging surveys' fiber fluxes.
+    n a / c: a and c are what the fiber catches of a point and of the real source, n what a nominal one (1 arcsec
+    seeing, no offset) does, scaled so that a point source there gives the 0.789 of the imaging surveys' fiber fluxes.
     """
     points = np.char.strip(fibermap.column("MORPHTYPE", "PSF").astype(str)) == "PSF"
     half_light = np.where(points, 0.0, fibermap.column("SHAPE_R", 0.0).astype(float))

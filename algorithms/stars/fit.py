@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from speclite import filters
 
-from algorithms.stars.dust import transmission
 from algorithms.stars.match import MatchLimits, StarSpectrum, match_star, model_spectrum
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.stars import StarTemplates, StdStars
+from qlstream.numeric.dust import transmission
 
 Array = NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from qlstream.ingest.completeness import read_facts
 from qlstream.ingest.fibermaps import obtain_fibermap
 from qlstream.ingest.names import Place
 from qlstream.instrument import Instrument
+from qlstream.io.compression import existing_file
 from qlstream.io.errors import BadFile
 from qlstream.io.listing import list_exposures
 from qlstream.production.execute import is_whole, prepare, run_task
@@ -53,7 +54,7 @@ def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") 
 
 
 def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
-    """Put the tasks of a graph into the store; those with whole outputs are done, unless their kind is to be redone."""
+    """Put the tasks of a graph into the store; what is whole and up to date is done, unless to be redone."""
     again = set(redo)
     ledger.put(
         store,
@@ -67,11 +68,20 @@ def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> Non
                 task.expid,
                 task.camera,
                 tuple((s.port, s.task, s.need) for s in task.sources if s.task),
-                done=task.kind not in again and all(is_whole(path) for _, path in task.outputs),
+                done=task.kind not in again and _is_up_to_date(task),
             )
             for task in graph.values()
         ],
     )
+
+
+def _is_up_to_date(task: Task) -> bool:
+    """Whether all outputs are whole and none is older than an input that another task made."""
+    if not all(is_whole(path) for _, path in task.outputs):
+        return False
+    made = min(existing_file(path).stat().st_mtime_ns for _, path in task.outputs)
+    inputs = [s.path for s in task.sources if s.task and s.path is not None and is_whole(s.path)]
+    return all(existing_file(path).stat().st_mtime_ns <= made for path in inputs)
 
 
 class Production:

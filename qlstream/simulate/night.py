@@ -18,6 +18,7 @@ from qlstream.simulate.exposure import build_camera, simulate_camera
 from qlstream.simulate.faults import Fault, as_observed
 from qlstream.simulate.headers import exposure_header
 from qlstream.simulate.schedule import DEFAULT_NIGHT, Exposure, plan_night
+from qlstream.simulate.startemplates import write_star_grid
 from qlstream.simulate.targets import assign_targets, fibermap_of
 from qlstream.simulate.truth import write_truth
 
@@ -71,6 +72,7 @@ def simulate_night(
             + ", ".join(f"{e.expid} {e.kind}" for e in plan)
         )
     write_spectrograph_map(out / "calib")
+    write_star_grid(out / "calib")
     for camera in chosen:
         report(f"calibration of {camera}")
         write_calibration(out / "calib", build_camera(instrument, camera, seed), with_fluxcalib)

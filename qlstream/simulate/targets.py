@@ -13,6 +13,7 @@ from qlstream.datamodel.fibermaptable import COLUMNS, desiname
 from qlstream.datamodel.masks import FiberMask
 from qlstream.datamodel.positions import position_status
 from qlstream.instrument import Instrument
+from qlstream.numeric.dust import transmission
 from qlstream.simulate import templates
 from qlstream.simulate.faults import Fault
 from qlstream.simulate.schedule import Exposure
@@ -64,9 +65,8 @@ class Targets:
         flux = np.zeros((len(fibers), len(wave)))
         for i, fiber in enumerate(fibers):
             if self.scale[fiber] > 0:
-                flux[i] = self.scale[fiber] * _template(
-                    str(self.kind[fiber]), wave, float(self.redshift[fiber]), float(self.shape[fiber])
-                )
+                light = _template(str(self.kind[fiber]), wave, float(self.redshift[fiber]), float(self.shape[fiber]))
+                flux[i] = self.scale[fiber] * light * transmission(wave, float(self.rows["EBV"][fiber]))
         return flux
 
     def entering(self, instrument: Instrument, fibers: NDArray[np.integer], seeing: float) -> Array:  # type: ignore[type-arg]
@@ -203,6 +203,7 @@ def _describe(
     }.get(kind, 0.0)
     half_light[fiber] = rng.uniform(*_HALF_LIGHT[kind]) if kind in _HALF_LIGHT else 0.0
     spectrum = _template(kind, templates.BAND_WAVE, float(redshift[fiber]), float(shape[fiber]))
+    spectrum = spectrum * transmission(templates.BAND_WAVE, float(row["EBV"]))
     unit = templates.band_flux(spectrum)
     scale[fiber] = 10.0 ** (0.4 * (22.5 - magnitude)) / unit["R"]
     _write_fluxes(row, {band: value * scale[fiber] for band, value in unit.items()}, float(half_light[fiber]))

@@ -139,6 +139,8 @@ def close(store: Store, source: str, claimed: Claim, state: str, reason: str = "
             update(tasks).where(tasks.c.name == claimed.name).values(ended_utc=time.time(), lease_utc=None, **cost)
         )
         _set(conn, source, claimed.name, state, reason)
+        if state == DONE:
+            _outdate(conn, source, claimed.name)
         _settle(conn, source, {row["night"]})
 
 
@@ -199,6 +201,15 @@ def _require_current(conn: Connection, claimed: Claim) -> Any:
     if row is None or row["attempt"] != claimed.attempt or row["state"] != RUNNING:
         raise StaleTask(f"attempt {claimed.attempt} of {claimed.name} is no longer the current one")
     return row
+
+
+def _outdate(conn: Connection, source: str, maker: str) -> None:
+    """What was made without this task's outputs, or with older ones, is to be made again."""
+    takers = select(task_inputs.c.task).where(task_inputs.c.maker == maker)
+    for name in (
+        conn.execute(select(tasks.c.name).where(tasks.c.name.in_(takers), tasks.c.state == DONE)).scalars().all()
+    ):
+        _set(conn, source, name, WAITING, f"{maker} is newer")
 
 
 def _settle(conn: Connection, source: str, nights: set[int]) -> None:

@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
 def exposures(folder: Path) -> list[Exposure]:
     raw = folder / "desi.fits"
     fitsio.write(str(raw), None, clobber=True)
-    cameras = ("b0", "r0", "z0", "b1", "r1", "z1")
+    cameras = ("b0", "r0", "b1", "r1")
     flavors = ("arc", "flat", "science")
     return [Exposure(NIGHT, n + 1, f, cameras, raw, 7 if f == "science" else None) for n, f in enumerate(flavors)]
 
@@ -78,6 +78,10 @@ def test_a_failed_camera_stops_nobody_else(settings: Settings, tmp_path: Path) -
     assert found["coadd_7_p1_20260114"] == "worked"
     mended = reduce(settings, tmp_path, plan())
     assert mended["cframe_r1_00000003"] == "worked"
+    assert settings.redux is not None
+    (spectra,) = settings.redux.glob("tiles/**/spectra-1-7-*.fits*")
+    names = [v for k, v in dict(fitsio.read_header(str(spectra))).items() if k.startswith("IN0")]
+    assert any("r1" in name for name in names), "what was made without it is made again"
 
 
 def test_lost_products_are_made_again(settings: Settings, tmp_path: Path) -> None:
@@ -86,7 +90,11 @@ def test_lost_products_are_made_again(settings: Settings, tmp_path: Path) -> Non
     (sky,) = settings.redux.glob("exposures/*/*/sky-r0-*.fits*")
     sky.write_bytes(b"half a file")
     again = reduce(settings, tmp_path, plan())
-    assert [name for name, state in again.items() if state == "worked"] == ["sky_r0_00000003"]
+    worked = [name for name, state in again.items() if state == "worked"]
+    assert worked == ["sky_r0_00000003"], "it alone was not whole"
+    follow = {"starfit_p0_00000003", "fluxcalib_r0_00000003", "cframe_r0_00000003"}
+    times = {p.name: p.stat().st_mtime_ns for p in settings.redux.glob("exposures/*/*/*")}
+    assert times["cframe-r0-00000003.fits.gz"] > times["sky-r0-00000003.fits.gz"], f"{follow} are made anew with it"
 
 
 def test_a_kind_can_be_redone(settings: Settings, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from algorithms.extract.spectroperfect.spots import Spots
 
 Array = NDArray[np.float64]
 
+_LEAST = 1e-4  # of the largest weight: what says less is held by a prior
+_RIDGE = 1e-12  # of the largest diagonal element: keeps what neither data nor prior hold apart from rounding errors
 _FIBERS = 2  # neighbours on either side whose light may overlap
 
 
@@ -63,8 +65,8 @@ def normal_equations(
 ) -> NormalEquations:
     """Accumulate M, b and the weights.
 
-    Unknowns with less than 1e-4 of the largest weight are held near zero by a prior (spec offline-reduction §4.2); it
-    stands in M, so that the covariance knows it, too.
+    Unknowns with less than 1e-4 of the largest weight are held near zero by a prior (spec offline-reduction §4.2, where
+    it counts squared and so holds nothing); it stands in M, so that the covariance knows it, too.
 
     Parameters
     ----------
@@ -76,9 +78,9 @@ def normal_equations(
     band = np.zeros((nwave * nfiber, reach * nfiber + _FIBERS + 1))
     rhs, weight = np.zeros((nwave, nfiber)), np.zeros((nwave, nfiber))
     _accumulate(spots.image, spots.row, spots.column, pix, ivar, reach, band, rhs, weight)
-    least = 1e-4 * float(weight.max())
-    prior = np.maximum(least - weight, 0.0) ** 2 + regularize**2
-    band[:, 0] += np.maximum(prior.ravel(), 1e-15 if least > 0.0 else 1.0)  # without any data all is zero
+    least = _LEAST * float(weight.max())
+    prior = np.maximum(least - weight, 0.0) + regularize**2 + _RIDGE * float(band[:, 0].max())
+    band[:, 0] += prior.ravel() if least > 0.0 else 1.0  # without any data all is zero
     return NormalEquations(band, rhs, weight, reach)
 
 
