@@ -8,6 +8,7 @@ from pydantic import Field
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
 from algorithms.fluxcal.frame import apply_fluxcalib
+from algorithms.scores import frame_scores
 from algorithms.sky.framemodel import subtract_model
 from algorithms.steps.surroundings import Surroundings, context_of
 from qlstream.io.fiberflat import read_fiberflat
@@ -38,8 +39,11 @@ class ProcessExposureStep(FileStep):
         context = context_of(frame.meta, self.params, FIBERFLAT=flat)
         report(0.4, "calibrating")
         out = subtract_model(ApplyFiberFlat_QL().run(frame, context), sky, self.params.line_level)
-        calib = files.get("fluxcalib")
+        out = replace(out, scores=frame_scores(out, "SKYSUB"))
+        calib, stage = files.get("fluxcalib"), "SKYSUB"
         if calib is not None:
             out = apply_fluxcalib(out, read_fluxcalib(calib))
+            stage = "CALIB"
         report(0.8, "writing")
-        write_frame(files.outputs["cframe"], replace(out, meta={**out.meta, "FLAVOR": context.flavor}))
+        out = replace(out, meta={**out.meta, "FLAVOR": context.flavor})
+        write_frame(files.outputs["cframe"], replace(out, scores=frame_scores(out, stage)))

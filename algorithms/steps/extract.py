@@ -7,8 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from algorithms.barycentric import barycentric_factor
 from algorithms.extract.boxcar import BoxcarExtract
 from algorithms.extract.twodimensional import Extraction_2d
+from algorithms.scores import frame_scores
 from algorithms.steps.surroundings import Surroundings, context_of, stage_params
 from qlstream.io.frame import write_frame
 from qlstream.io.image import read_image
@@ -28,6 +30,7 @@ class ExtractStep(FileStep):
     outputs = (Port("frame", "frame: spectra on a common grid"),)
 
     class Params(Surroundings, Extraction_2d.Params):
+        barycentric: bool = Field(False, description="put science spectra on the wavelengths of the barycenter")
         method: Literal["2d", "boxcar"] = Field(
             "2d", description="2d (spectroperfectionism) or boxcar (a sum over columns)"
         )
@@ -42,6 +45,11 @@ class ExtractStep(FileStep):
             grid = {"wavelength": self.params.wavelength, "delta_wave": self.params.delta_wave}
             frame = BoxcarExtract(grid).run(image, context)
         else:
-            frame = Extraction_2d(stage_params(Extraction_2d, self.params)).run(image, context)
+            params = stage_params(Extraction_2d, self.params)
+            if self.params.barycentric and context.flavor == "science":
+                image = replace(image, meta={**image.meta, "HELIOCOR": barycentric_factor(image.meta)})
+                params["options"] = {**params["options"], "barycentric": True}
+            frame = Extraction_2d(params).run(image, context)
         report(0.95, "writing")
-        write_frame(files.outputs["frame"], replace(frame, meta={**frame.meta, "FLAVOR": context.flavor}))
+        frame = replace(frame, meta={**frame.meta, "FLAVOR": context.flavor})
+        write_frame(files.outputs["frame"], replace(frame, scores=frame_scores(frame, "RAW")))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
+from algorithms.cosmics import mask_cosmics
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
 from algorithms.sky.stage import ComputeSky
 from algorithms.steps.surroundings import Surroundings, context_of, stage_params
@@ -19,13 +22,15 @@ class SkyStep(FileStep):
     outputs = (Port("sky", "sky model"),)
 
     class Params(Surroundings, ComputeSky.Params):
-        pass
+        cosmics_nsig: float = Field(0.0, ge=0, description="mask narrow spikes of the spectra first [sigma]; 0: no")
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
         report(0.0, "reading")
         frame, flat = read_frame(files["frame"]), read_fiberflat(files["fiberflat"])
         context = context_of(frame.meta, self.params, FIBERFLAT=flat)
         report(0.2, "fitting")
+        if self.params.cosmics_nsig > 0:
+            frame = mask_cosmics(frame, self.params.cosmics_nsig)
         flattened = ApplyFiberFlat_QL().run(frame, context)
         sky = ComputeSky(stage_params(ComputeSky, self.params)).run(flattened, context)
         write_sky(files.outputs["sky"], sky)

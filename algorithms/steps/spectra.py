@@ -11,6 +11,7 @@ from algorithms.coadd.cameras import coadd_cameras
 from algorithms.coadd.exposures import coadd
 from algorithms.coadd.resample import linear_grid, log_grid, resample_spectra, spectroperf_coadd
 from algorithms.group.frames import frames2spectra
+from algorithms.scores import coadd_scores
 from qlstream.datamodel.spectra import Spectra
 from qlstream.io.frame import read_frame
 from qlstream.io.nights import header_to_night
@@ -64,7 +65,8 @@ class CoaddStep(FileStep):
         report(0.0, "reading")
         spectra = read_spectra(files["spectra"])
         report(0.2, "coadding")
-        write_spectra(files.outputs["coadd"], self._coadded(spectra))
+        out = self._coadded(spectra)
+        write_spectra(files.outputs["coadd"], replace(out, scores=coadd_scores(out)))
 
     def _coadded(self, spectra: Spectra) -> Spectra:
         p = self.params
