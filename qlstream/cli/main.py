@@ -25,6 +25,7 @@ COMMANDS = {
     "status": ("qlstream.cli.status:status", "Print a night as a table."),
     "doctor": ("qlstream.cli.doctor:doctor", "Check this machine, and say what is missing and what to do."),
     "warmup": ("qlstream.cli.warmup:warmup", "Compile the kernels, so that the first exposure need not wait."),
+    "ranges": ("qlstream.cli.ranges:ranges", "Learn what is normal for each camera; show what judges a metric."),
     "config": ("qlstream.cli.config:config", "Show the settings in force."),
 }
 
