@@ -20,6 +20,7 @@ COMMANDS = {
     "replay": ("qlstream.cli.run:replay", "Stream a stored night through the pipeline as if it arrived now."),
     "process": ("qlstream.cli.process:process", "Reduce one camera of one exposure in the foreground."),
     "plots": ("qlstream.cli.plots:plots", "Draw the stored results of an exposure, to print or to mail."),
+    "fibermap": ("qlstream.cli.fibermap:fibermap", "Put a fibermap together, or compare tables of assignments."),
     "simulate": ("qlstream.cli.simulate:simulate", "Make a night of raw exposures with known truth."),
     "dashboard": ("qlstream.cli.dashboard:dashboard", "Serve the pages of stored nights."),
     "status": ("qlstream.cli.status:status", "Print a night as a table."),
