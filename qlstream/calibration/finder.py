@@ -158,6 +158,8 @@ def _of_tonight(prod_dir: Path, camera: str, night: int, header: Mapping[str, An
     """The latest quick products of earlier exposures."""
     try:
         mjd = float(header["MJD-OBS"])
+        if not np.isfinite(mjd):
+            raise ValueError("no time")
     except (KeyError, TypeError, ValueError):
         _log.warning("MJD-OBS = %r: calibrations of tonight are not used", header.get("MJD-OBS"))
         return {}
