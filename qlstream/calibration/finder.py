@@ -30,10 +30,8 @@ from qlstream.io.xytraceset import read_xytraceset
 _log = logging.getLogger(__name__)
 
 _OF_THE_NIGHT = {"BIAS": "biasnight", "DARK": "darknight", "PSF": "psfnight", "FIBERFLAT": "fiberflatnight"}
-_OF_AN_EXPOSURE = {
-    "TRACES": ("psf",),
-    "FIBERFLAT": ("qfiberflat", "fiberflat"),
-}  # flats of qframes and of frames serve both
+# products of a single exposure; a flat serves qframes and frames, whichever of them it was made of
+_OF_AN_EXPOSURE = {"TRACES": ("psf",), "FIBERFLAT": ("qfiberflat", "fiberflat")}
 _GIVEN_BY = {"TRACES": "arc", "FIBERFLAT": "flat"}  # flavors of exposures
 
 
