@@ -43,8 +43,16 @@ from qlstream.simulate.exposure import SimulatedCamera, build_camera, simulate_c
 from qlstream.simulate.schedule import plan_night
 
 NIGHT = 20260115
+OPTIONS_OF = "science-dark"
 KINDS = ("zero", "dark", "arc", "flat", "science-dark", "science-bright")
 LIMIT = 1.5  # [D]
+OPTIONS: tuple[dict[str, object], ...] = (
+    {"measure_background": False},
+    {"overscan_row": True, "savgol": True},
+    {"model_variance": True},
+    {"bkgsub_science": True},
+    {"remove_scattered_light": True},
+)
 Pixels = NDArray[np.float32]
 
 
@@ -136,6 +144,7 @@ def main(name: str, camera: str, seed: int) -> None:
         "kind", "cost [D]", "of it cosmics", "cosmic", "found %", "near %", "exact %", "far", "dark", "lit", "sat %"
     )
     table.title = f"Preproc, {name} {camera}; pulls: nmad / rms"
+    options = Table("option", "cost beyond the default [D]", title=f"{OPTIONS_OF} exposure")
     slowest, peak, reads = 0.0, 0.0, []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -159,9 +168,12 @@ def main(name: str, camera: str, seed: int) -> None:
             image = Preproc().run(raw, context)
             peak = max(peak, memory.look())
             row = measure(image, simulated, detector, exposure.exptime)
+            for option in OPTIONS if exposure.kind == OPTIONS_OF else ():
+                cost = seconds(lambda raw=raw, context=context, option=option: Preproc(option).run(raw, context)) / d
+                options.add_row(", ".join(f"{k}: {v}" for k, v in option.items()), f"{cost - whole:+.2f}")
             table.add_row(exposure.kind, f"{whole:.2f}", f"{whole - without:.2f}", *row)
     console = Console(width=150)
-    console.print(table)
+    console.print(table, options)
     console.print(f"D = {np.median(reads):.3f} s; slowest {slowest:.2f} D, limit {LIMIT} D")
     console.print(f"peak memory {peak:.0f} MB, the simulated truth in it")
 

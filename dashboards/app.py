@@ -14,8 +14,10 @@ from tornado.ioloop import IOLoop
 from tornado.web import StaticFileHandler
 
 from dashboards.feed import Feed
+from dashboards.glossary import add_words
 from dashboards.handlers import routes
 from dashboards.pages import CameraPage, ExposurePage, NightPage, PageHandler
+from dashboards.sitewords import read_words
 from qlstream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,11 @@ async def main(settings: Settings) -> None:
     logging.getLogger("bokeh").setLevel(logging.ERROR)  # tabs that come and go are no news
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     pages = settings.dashboard
+    if pages.glossary is not None:
+        try:
+            add_words(read_words(pages.glossary))
+        except ValueError as error:  # the pages can do without
+            log.error("dashboard.glossary: %s", error)
     feed = Feed(settings.redux, settings.store)
     server = build_server(feed, pages.host, pages.port, pages.origins, pages.max_sessions)
     server.start()

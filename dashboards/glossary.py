@@ -236,6 +236,16 @@ _ENTRIES: dict[str, Entry] = {
         "uneven shift across", "Largest less smallest shift over the CCD.", "Take new arcs and flats.", _OPTICS
     ),
     "SPREADDY": Entry("uneven shift along", "Largest less smallest shift over the CCD.", "Take new arcs.", _OPTICS),
+    "MINDX": Entry("least shift across", "Smallest shift of the traces across the CCD.", "", _OPTICS),
+    "MAXDX": Entry("largest shift across", "Largest shift of the traces across the CCD.", "", _OPTICS),
+    "MINDY": Entry("least shift along", "Smallest shift of the lines along the CCD.", "", _OPTICS),
+    "MAXDY": Entry("largest shift along", "Largest shift of the lines along the CCD.", "", _OPTICS),
+    "SLOPEDX_X": Entry("shift across, by fiber", "Change of the shift from the first to the last fiber.", "", _OPTICS),
+    "SLOPEDX_Y": Entry("shift across, by wavelength", "Change of the shift from blue to red.", "", _OPTICS),
+    "SLOPEDY_X": Entry("shift along, by fiber", "Change of the shift from the first to the last fiber.", "", _OPTICS),
+    "SLOPEDY_Y": Entry("shift along, by wavelength", "Change of the shift from blue to red.", "", _OPTICS),
+    "ERRORDX": Entry("error of the shift across", "Standard error of the mean shift.", "", _OPTICS),
+    "ERRORDY": Entry("error of the shift along", "Standard error of the mean shift.", "", _OPTICS),
     "RMSDX": Entry("scatter of shifts across", "How well the measured shifts agree with the fit.", "", _OPTICS),
     "RMSDY": Entry("scatter of shifts along", "How well the measured shifts agree with the fit.", "", _OPTICS),
     "CHECKARC": Entry(
@@ -311,6 +321,44 @@ _ENTRIES: dict[str, Entry] = {
     },
     "NGOODFIB": Entry("fibers with light", "Fibers with a significant signal.", "", _FIBERS),
     "NMISSINGFIB": Entry("dark fibers", "Fibers that ought to have light and have none.", "", _FIBERS),
+    "NKNOWNBROKEN": Entry("known broken fibers", "Fibers that nobody expects to have light.", "", _FIBERS),
+    "INTEG_RAW_FLUX": Entry(
+        "total counts of a fiber", "Counts in the standard range of the arm, of the median fiber.", "", _FIBERS
+    ),
+    "MEDIAN_RAW_FLUX": Entry(
+        "median counts of a fiber", "Median counts per Angstrom in the standard range of the arm.", "", _FIBERS
+    ),
+    "MEDIAN_RAW_SNR": Entry("S/N of a fiber with sky", "Median S/N of the counts, sky included.", "", _FIBERS),
+    "OFFSET_RMS": Entry(
+        "fiber offsets, rms", "Distance of the fibers from their places, root mean square.", "", _FIBERS
+    ),
+    "OFFSET_MEDIAN": Entry(
+        "fiber offset",
+        "Median distance of the fibers of the petal from their places.",
+        "The whole petal is off: check field rotation, guiding, and whether the last positioner move was made.",
+        _FIBERS,
+    ),
+    "POORPOS_FRACTION": Entry("poorly placed fibers", "Fraction of fibers more than 30 micron off.", "", _FIBERS),
+    "BADPOS_FRACTION": Entry(
+        "badly placed fibers",
+        "Fraction of the fibers more than 100 micron off their places, or without a measured place.",
+        "Check the positioner moves and the fiber view camera.",
+        _FIBERS,
+    ),
+    "NGOODPOS": Entry("well-placed fibers", "Assigned fibers within 30 micron of their places.", "", _FIBERS),
+    "NPOORPOS": Entry("misplaced fibers", "Assigned fibers more than 30 micron off, or flagged so.", "", _FIBERS),
+    "NOFFTARGET": Entry(
+        "fibers off their targets",
+        "Fibers that stand beside their targets, by their coordinates or because the light is missing.",
+        "Check the positioner moves of this petal and the tile; the summary names the fibers.",
+        _FIBERS,
+    ),
+    "NLOST": Entry(
+        "targets without their light",
+        "Targets bright enough to tell that show less than 70 % of the light that the imaging promises.",
+        "Fibers off their targets: check the positioner moves, the guiding and the tile.",
+        _FIBERS,
+    ),
     "GOODFIB_FRACTION": Entry(
         "fibers with light",
         "Fraction of the fibers in use that show a significant signal.",
@@ -420,11 +468,103 @@ _ENTRIES: dict[str, Entry] = {
         _SKY,
     ),
     "LOST_FRACTION": Entry(
-        "targets without their light",
-        "Fraction of the targets bright enough to see that show less than half of the S/N of their magnitude.",
+        "fraction without their light",
+        "Fraction of the targets bright enough to tell that show less than 70 % of the light the imaging promises.",
         "Fibers off their targets: check the positioner moves, the guiding and the tile.",
         _SKY,
     ),
+    "FIDSNR_ERROR_TGT": Entry("error of S/N by class", "Standard error of the S/N of each class.", "", _SKY),
+    "NTARGETS": Entry("targets", "Targets with imaging in this arm's band that were used.", "", _SKY),
+    "PEAKCOUNT": Entry(
+        "sky lines",
+        "Light of the brightest sky lines in the sky fibers, per second and line, without the continuum.",
+        "None: shutter closed or wrong traces. The lines themselves vary by half in a night.",
+        _SKY,
+    ),
+    "PEAKCOUNT_NOISE": Entry("scatter of sky lines", "Standard deviation of the sky lines over fibers.", "", _SKY),
+    "PEAKCOUNT_SPREAD": Entry(
+        "uneven sky lines",
+        "Scatter of the sky lines from fiber to fiber, over their mean.",
+        "A wrong fiber flat, or spectra that moved out of their windows: see the shifts.",
+        _SKY,
+    ),
+    "SKYRBAND": Entry(
+        "sky magnitude in r",
+        "Surface brightness of the sky in r, in AB magnitudes per square arcsecond; dark skies have about 20.8.",
+        "Bright: moon, twilight, clouds lit from below, or a light leak. Consider another program.",
+        _SKY,
+    ),
+    "SKY_MAG_G": Entry(
+        "sky magnitude in g",
+        "Surface brightness of the sky in g, in AB magnitudes per square arcsecond; the moon shows here first.",
+        "Bright: moon, twilight, clouds lit from below, or a light leak. Consider another program.",
+        _SKY,
+    ),
+    "SKY_MAG_R": Entry("sky magnitude in r", "Surface brightness of the sky in r, as SKYRBAND.", "", _SKY),
+    "SKY_MAG_Z": Entry(
+        "sky magnitude in z",
+        "Surface brightness of the sky in z, in AB magnitudes per square arcsecond; its OH lines vary.",
+        "Far off: a light leak, or a wrong flux calibration.",
+        _SKY,
+    ),
+    "RESIDNOISE_LINES": Entry("sky residuals on lines", "The scatter on the bright sky lines.", "", _SKY),
+    "RESIDNOISE_CONT": Entry("sky residuals between lines", "The scatter between the bright sky lines.", "", _SKY),
+    "SKYCHI2_CONT": Entry("sky chi2 between lines", "The same between the bright sky lines.", "", _SKY),
+    "RESID_LOW": Entry("low sky residuals", "Lower end of the central 95 % of the residuals.", "", _SKY),
+    "RESID_HIGH": Entry("high sky residuals", "Upper end of the central 95 % of the residuals.", "", _SKY),
+    "TSNR2": Entry(
+        "template (S/N)^2", "What the exposure tells of a typical target of each class, summed over the arm.", "", _SKY
+    ),
+    "TSNR2_NOMINAL": Entry("nominal (S/N)^2", "The same after 1000 s of nominal conditions.", "", _SKY),
+    "EFFTIME": Entry(
+        "effective time",
+        "Seconds of nominal conditions (dark, zenith, clear) that would tell as much as this exposure, by this arm.",
+        "Compare it with the goal of the tile.",
+        _SKY,
+    ),
+    "EFFTIME_TGT": Entry("effective time by class", "The same for each class of target.", "", _SKY),
+    "SPEED": Entry(
+        "survey speed",
+        "Effective time over exposure time: 1 in nominal conditions.",
+        "Low: clouds, seeing, moon, high airmass. Expose longer, or change the program.",
+        _SKY,
+    ),
+    "EFFTIME_FRACTION": Entry(
+        "effective time / goal",
+        "Effective time of this exposure over the goal time of its tile.",
+        "If it is small and the tile is not to be continued, expose longer.",
+        _SKY,
+    ),
+    "LOWEFFTIME_FRACTION": Entry(
+        "slow fibers",
+        "Fraction of the fibers that gain less than half of the median effective time.",
+        "Low throughput, or a noisy amplifier below them.",
+        _SKY,
+    ),
+    "TRANSPARENCY": Entry(
+        "transparency",
+        "Light of stars and quasars over what imaging and calibration promise for this airmass and seeing.",
+        "Low in all cameras: clouds. Low in one petal: positioning.",
+        _SKY,
+    ),
+    "STARRMS": Entry(
+        "scatter of standard stars",
+        "Scatter of the standard stars' flux against the imaging.",
+        "One star off its fiber is enough: look at the positions.",
+        _SKY,
+    ),
+    "NSTDSTAR": Entry(
+        "standard stars", "Standard stars that can be used.", "With fewer than three the calibration suffers.", _SKY
+    ),
+    "THRU_MEDIAN": Entry(
+        "throughput",
+        "Fraction of the photons above the atmosphere that become electrons, of stars and quasars, with all losses.",
+        "Low in all cameras: clouds or the mirror. Low in one: fibers or the camera.",
+        _SKY,
+    ),
+    "INTEG_CALIB_FLUX": Entry("total flux of a fiber", "Flux in the standard range of the arm.", "", _SKY),
+    "MEDIAN_CALIB_FLUX": Entry("median flux of a fiber", "Median flux in the standard range of the arm.", "", _SKY),
+    "MEDIAN_CALIB_SNR": Entry("S/N of a fiber", "Median S/N of the calibrated flux.", "", _SKY),
     "FIDSNR_ERROR": Entry("error of signal to noise", "Standard error of the S/N from the fit.", "", _SKY),
     "NUM_NEGATIVE_SNR": Entry("targets without signal", "Targets with a median S/N of zero or less.", "", _SKY),
     "NSKY_FIB": Entry("sky fibers", "Sky fibers that were used.", "", _SKY),
@@ -455,6 +595,8 @@ _GROUP_OF_RESULT = {
     "Check_Resolution": _OPTICS,
     "Arc_Lines": _OPTICS,
     "CountSpectralBins": _FIBERS,
+    "TopHat_Raw": _FIBERS,
+    "Fiber_Positions": _FIBERS,
     "Check_FiberFlat": _FIBERS,
     "Sky_Continuum": _SKY,
     "Sky_Peaks": _SKY,
@@ -462,6 +604,8 @@ _GROUP_OF_RESULT = {
     "Sky_Residual": _SKY,
     "Calculate_SNR": _SKY,
     "Integrate_Spec": _SKY,
+    "Effective_Time": _SKY,
+    "TopHat_Calib": _SKY,
 }
 
 

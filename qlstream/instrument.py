@@ -42,6 +42,9 @@ class Arm(BaseModel):
     band: str = Field(description="imaging band of this arm: FLUX_<band> of the fibermap")
     filter_curve: str = Field(description="filter of that band, by its speclite name")
     sky_windows: tuple[tuple[float, float], ...] = Field(description="ranges free of bright sky lines [Angstrom]")
+    top_hat: tuple[float, float] | None = Field(
+        None, description="range of the fluxes that are compared from fiber to fiber [Angstrom]; wave_science if absent"
+    )
 
     @property
     def shape(self) -> tuple[int, int]:

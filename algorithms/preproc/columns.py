@@ -50,3 +50,20 @@ def mirrored(y, ny):  # type: ignore[no-untyped-def]
     if y >= ny:
         y = 2 * (ny - 1) - y
     return min(max(y, 0), ny - 1)
+
+
+@njit(nogil=True, cache=True)
+def level_row(pix, y, level):  # type: ignore[no-untyped-def]
+    """Interquartile mean of the 8 neighbours along the column, for each pixel of row `y`."""
+    ny = len(pix)
+    a, b, c, d = pix[mirrored(y - 4, ny)], pix[mirrored(y - 3, ny)], pix[mirrored(y - 2, ny)], pix[mirrored(y - 1, ny)]
+    e, f, g, h = pix[mirrored(y + 1, ny)], pix[mirrored(y + 2, ny)], pix[mirrored(y + 3, ny)], pix[mirrored(y + 4, ny)]
+    for i in range(len(level)):
+        level[i] = level_of_neighbours(a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i])
+
+
+@njit(nogil=True, cache=True)
+def column_levels(pix, level):  # type: ignore[no-untyped-def]
+    """Fill `level`, (ny, nx) float32, from `pix`: `level_row` of every row."""
+    for y in range(len(pix)):
+        level_row(pix, y, level[y])

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from algorithms.preproc.columns import level_of_neighbours, mirrored
+from algorithms.preproc.columns import mirrored
 from algorithms.preproc.sharpness import CELL, WIDEST, SharpnessMap
 from qlstream.datamodel.amplifier import Section
 from qlstream.datamodel.masks import CCDMask
@@ -49,6 +49,7 @@ class CosmicLimits:
 
 def flag_cosmics(
     pix: NDArray[np.float32],
+    level: NDArray[np.float32],
     mask: NDArray[np.uint16],
     floors: Sequence[tuple[Section, float]],
     sharpness: SharpnessMap,
@@ -72,6 +73,7 @@ def flag_cosmics(
     Parameters
     ----------
     pix : (ny, nx) float32 [electron]
+    level : (ny, nx) float32 [electron], `column_levels` of pix
     mask : (ny, nx) uint16; pixels with flags other than SATURATED and BADREADNOISE are not looked at; changed in place
     floors : sections and their variance without light [electron^2]; 0 exempts a section
     hits : int32, space for the indices of hits; no more than fit are found
@@ -81,6 +83,7 @@ def flag_cosmics(
     sharp = np.float32(limits.sharp)
     return _flag(
         pix,
+        level,
         mask,
         sections,
         np.array([v for _, v in searched], np.float32),
@@ -96,10 +99,9 @@ def flag_cosmics(
 
 
 @njit(nogil=True, cache=True)
-def _levels(a, b, c, d, e, f, g, h, level, low):  # type: ignore[no-untyped-def]
-    """Interquartile mean and smallest of the 8 neighbours along the column, for a row of pixels at once."""
-    for i in range(len(level)):
-        level[i] = level_of_neighbours(a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i])
+def _lowest(a, b, c, d, e, f, g, h, low):  # type: ignore[no-untyped-def]
+    """Smallest of the 8 neighbours along the column, for a row of pixels at once."""
+    for i in range(len(low)):
         low[i] = min(min(min(a[i], b[i]), min(c[i], d[i])), min(min(e[i], f[i]), min(g[i], h[i])))
 
 
@@ -280,10 +282,10 @@ def _floor_at(sections, variances, y, x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _seeds(pix, mask, sections, variances, ratios_x, ratios_y, seed, margin, hits):  # type: ignore[no-untyped-def]
+def _seeds(pix, levels, mask, sections, variances, ratios_x, ratios_y, seed, margin, hits):  # type: ignore[no-untyped-def]
     ny, nx = pix.shape
     floor, found = np.empty(nx, np.float32), np.zeros(nx, np.bool_)
-    level, low = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    low = np.empty(nx, np.float32)
     steep, thin = np.zeros(nx, np.float32), np.zeros(nx, np.float32)
     loosest_x, loosest_y = np.empty(WIDEST, np.float32), np.empty(WIDEST, np.float32)
     for k in range(WIDEST):
@@ -298,7 +300,8 @@ def _seeds(pix, mask, sections, variances, ratios_x, ratios_y, seed, margin, hit
         c, d = pix[mirrored(y - 2, ny)], pix[y - 1]
         e, f = pix[y + 1], pix[mirrored(y + 2, ny)]
         g, h = pix[mirrored(y + 3, ny)], pix[mirrored(y + 4, ny)]
-        _levels(a, b, c, d, e, f, g, h, level, low)
+        level = levels[y]
+        _lowest(a, b, c, d, e, f, g, h, low)
         _measure_steepness(b, c, d, pix[y], e, f, g, level, low, loosest_x, loosest_y, steep, thin)
         _scan_row(pix[y], mask[y], floor, level, steep, thin, seed, margin, found)
         for x in range(1, nx - 1):
@@ -311,9 +314,9 @@ def _seeds(pix, mask, sections, variances, ratios_x, ratios_y, seed, margin, hit
 
 
 @njit(nogil=True, cache=True)
-def _flag(pix, mask, sections, variances, ratios_x, ratios_y, slant, seed, margin, grow, spill, hits):  # type: ignore[no-untyped-def]
+def _flag(pix, levels, mask, sections, variances, ratios_x, ratios_y, slant, seed, margin, grow, spill, hits):  # type: ignore[no-untyped-def]
     ny, nx = pix.shape
-    n = _seeds(pix, mask, sections, variances, ratios_x, ratios_y, seed, margin, hits)
+    n = _seeds(pix, levels, mask, sections, variances, ratios_x, ratios_y, seed, margin, hits)
     for k in range(n):
         mask[hits[k] // nx, hits[k] % nx] |= _COSMIC
     spilled = 0

@@ -30,10 +30,8 @@ from qlstream.io.xytraceset import read_xytraceset
 _log = logging.getLogger(__name__)
 
 _OF_THE_NIGHT = {"BIAS": "biasnight", "DARK": "darknight", "PSF": "psfnight", "FIBERFLAT": "fiberflatnight"}
-_OF_AN_EXPOSURE = {
-    "TRACES": ("psf",),
-    "FIBERFLAT": ("qfiberflat", "fiberflat"),
-}  # flats of qframes and of frames serve both
+# products of a single exposure; a flat serves qframes and frames, whichever of them it was made of
+_OF_AN_EXPOSURE = {"TRACES": ("psf",), "FIBERFLAT": ("qfiberflat", "fiberflat")}
 _GIVEN_BY = {"TRACES": "arc", "FIBERFLAT": "flat"}  # flavors of exposures
 
 
@@ -158,6 +156,8 @@ def _of_tonight(prod_dir: Path, camera: str, night: int, header: Mapping[str, An
     """The latest quick products of earlier exposures."""
     try:
         mjd = float(header["MJD-OBS"])
+        if not np.isfinite(mjd):
+            raise ValueError("no time")
     except (KeyError, TypeError, ValueError):
         _log.warning("MJD-OBS = %r: calibrations of tonight are not used", header.get("MJD-OBS"))
         return {}

@@ -21,11 +21,13 @@ COMMANDS = {
     "reduce": ("qlstream.cli.reduce:reduce", "Reduce a whole night offline, from raw exposures to coadds."),
     "process": ("qlstream.cli.process:process", "Reduce one camera of one exposure in the foreground."),
     "plots": ("qlstream.cli.plots:plots", "Draw the stored results of an exposure, to print or to mail."),
+    "fibermap": ("qlstream.cli.fibermap:fibermap", "Put a fibermap together, or compare tables of assignments."),
     "simulate": ("qlstream.cli.simulate:simulate", "Make a night of raw exposures with known truth."),
     "dashboard": ("qlstream.cli.dashboard:dashboard", "Serve the pages of stored nights."),
     "status": ("qlstream.cli.status:status", "Print a night as a table."),
     "doctor": ("qlstream.cli.doctor:doctor", "Check this machine, and say what is missing and what to do."),
     "warmup": ("qlstream.cli.warmup:warmup", "Compile the kernels, so that the first exposure need not wait."),
+    "ranges": ("qlstream.cli.ranges:ranges", "Learn what is normal for each camera; show what judges a metric."),
     "config": ("qlstream.cli.config:config", "Show the settings in force."),
 }
 

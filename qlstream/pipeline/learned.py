@@ -133,17 +133,20 @@ def learned_for(folder: Path, night: int) -> LearnedRanges | None:
             status = path.stat()
         except OSError:
             continue
-        found = _load(path, status.st_mtime_ns, status.st_size)
+        found = _load(path, first, status.st_mtime_ns, status.st_size)
         if found is not None:
             return found
     return None
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, mtime_ns: int, size: int) -> LearnedRanges | None:
+def _load(path: Path, first: int, mtime_ns: int, size: int) -> LearnedRanges | None:
     """One reading, and one complaint, per content of a file."""
     try:
-        return LearnedRanges.load(path)
+        found = LearnedRanges.load(path)
+        if found.valid_from != first:
+            raise ValueError(f"{path}: valid_from is {found.valid_from}, but the name says {first}; rename the file")
     except (OSError, ValueError) as error:
         _log.error("learned ranges are passed over: %s", error)
         return None
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,14 @@ class Lesson:
     outside: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Past:
+    """Of one metric at one place; a season has millions of values, so no more than needed is kept of each."""
+
+    values: array[float] = field(default_factory=lambda: array("d"))
+    nights: set[int] = field(default_factory=set)
+
+
 def learn(values: Iterable[PastValue], ranges: Ranges, minimum: int = 20, min_nights: int = 3) -> Lesson:
     """A range for every metric and place that has enough past values, and whose written rule allows it.
 
@@ -60,25 +69,27 @@ def learn(values: Iterable[PastValue], ranges: Ranges, minimum: int = 20, min_ni
     minimum : exposures that a range needs
     min_nights : different nights that it needs, since values of one night go up and down together
     """
-    found: dict[tuple[str, Place], list[PastValue]] = defaultdict(list)
+    found: dict[tuple[str, Place], _Past] = defaultdict(_Past)
     nights, exposures = set(), set()
     for past in values:
         if math.isfinite(past.value):
-            found[past.metric, past.place].append(past)
+            there = found[past.metric, past.place]
+            there.values.append(past.value)
+            there.nights.add(past.night)
             nights.add(past.night)
             exposures.add((past.night, past.expid))
     lesson = Lesson(nights=tuple(sorted(nights)), exposures=len(exposures))
-    for (metric, place), pasts in sorted(found.items()):
+    for (metric, place), there in sorted(found.items(), key=lambda item: item[0]):
         camera = dict(place).get("camera", "")
         written = ranges.written(metric, {**dict(place), "arm": camera[:1]})
         if written is None or written.learn is None:
             continue
-        if len(pasts) < minimum or len({past.night for past in pasts}) < min_nights:
+        if len(there.values) < minimum or len(there.nights) < min_nights:
             lesson.too_few[metric] += 1
             continue
-        usual = float(np.median([past.value for past in pasts]))
+        usual = float(np.median(there.values))
         if written.warn[0] <= usual <= written.warn[1]:
-            lesson.rules.append(learn_rule([past.value for past in pasts], written, place))
+            lesson.rules.append(learn_rule(there.values, written, place))
         else:
             here = " ".join(value for _, value in place)
             lesson.outside.append(
@@ -97,10 +108,10 @@ def learn_rule(values: Sequence[float], written: Rule, place: Place) -> LearnedR
     where `written` knows no WARNING (both limits coincide, as for a count that cannot be too small) its limit stays,
     and nothing reaches beyond its warn range.
     """
-    array = np.asarray(values, dtype=np.float64)
-    center, sigma = float(np.median(array)), robust_sigma(array)
+    past = np.asarray(values, dtype=np.float64)
+    center, sigma = float(np.median(past)), robust_sigma(past)
     open_sides = written.normal[0] != written.warn[0], written.normal[1] != written.warn[1]
-    half = NORMAL_SIGMA * small_sample_factor(len(array)) * sigma
+    half = NORMAL_SIGMA * small_sample_factor(len(past)) * sigma
     widest = (written.normal[1] - written.normal[0]) / (2.0 if all(open_sides) else 1.0)
     half = min(max(half, written.least_reach(center)), widest)
 
@@ -113,7 +124,7 @@ def learn_rule(values: Sequence[float], written: Rule, place: Place) -> LearnedR
         where={key: [value] for key, value in place},
         normal=interval(half, written.normal),
         warn=interval(half * WARN_SIGMA / NORMAL_SIGMA, written.warn),
-        learned=Learned(n=len(array), median=_rounded(center), sigma=_rounded(sigma)),
+        learned=Learned(n=len(past), median=_rounded(center), sigma=_rounded(sigma)),
     )
 
 

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 GRID_STEP = 0.5  # of the spectra before they reach the CCD [Angstrom]
 # How strong the faults are: factors but for steps and noise [ADU], displacements [pixel] and light [electron/second]
-NOISY, WARM, DEFOCUS, STORM, DIM_LAMP, DIM_FIBER = 6.0, 50.0, 1.5, 30.0, 0.4, 1 / 3
+NOISY, WARM, DEFOCUS, STORM, DIM_LAMP, DIM_FIBER = 6.0, 50.0, 1.5, 20.0, 0.4, 1 / 3
 JUMP, PICKUP, SHIFT, LEAK = 40.0, 6.0, 2.5, 0.2
 
 

@@ -44,7 +44,7 @@ KINDS = {
     "no-readout": Kind("all pixels of the camera hold one number"),
     "warm-ccd": Kind("the CCD is 20 K warmer and its dark current 50 times as large"),
     "light-leak": Kind("light leaks into a dark exposure, 0.2 electrons a second and more to one side", ("dark",)),
-    "cosmic-storm": Kind("thirty times as many cosmic rays, as a radioactive part near the CCD makes"),
+    "cosmic-storm": Kind("twenty times as many cosmic rays, as a radioactive part near the CCD makes"),
     # lamps and optics
     "lamp-off": Kind("an arc or flat exposure without light", ("arc", "flat")),
     "dim-lamp": Kind("an arc or flat exposure with two fifths of its light", ("arc", "flat")),

@@ -47,6 +47,8 @@ def test_a_folder_of_files_is_read_too(tmp_path):
 def test_every_mistake_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("X: {title: '', what: y}\nY: {title: t, what: w, group: Weather}\nZ: {title: t}")
     (tmp_path / "b.yaml").write_text("[")
+    empty = tmp_path / "empty"
+    empty.mkdir()
 
     with pytest.raises(ValueError, match="cannot be read") as caught:
         read_words(tmp_path)
@@ -54,7 +56,7 @@ def test_every_mistake_is_named(tmp_path):
     for key in ("X.title", "Y.group", "there are File, CCD", "Z.what"):
         assert key in str(caught.value)
     with pytest.raises(ValueError, match="no \\*.yaml"):
-        read_words(tmp_path.parent)
+        read_words(empty)
 
 
 def test_a_metric_without_words_is_called_by_its_key():

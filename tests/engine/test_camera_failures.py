@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from qlstream.calibration.served import MissingCalibration
+from qlstream.datamodel.fibermap import Fibermap
 from qlstream.engine.camera import Superseded
 from qlstream.io.errors import BadFile
+from qlstream.io.fibermap import read_fibermap, write_fibermap
 from qlstream.io.raw import read_raw
 from qlstream.pipeline.algorithm import PipelineAlg
 from qlstream.pipeline.plan import Step, load_plans
@@ -175,6 +177,56 @@ def test_a_missing_or_senseless_keyword_is_named_with_its_value_and_what_was_exp
         reduce_r0(night, tmp_path / "redux", expid)
 
     assert re.search(told, str(failure.value)), str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "why"),
+    [("SPECID", "the header has no SPECID"), ("DETECTOR", "the header has no DETECTOR")],
+)
+def test_a_header_that_names_no_calibration_skips_what_needs_one_and_says_so(
+    night, tmp_path, reduce_r0, keyword, why, caplog
+):
+    for hdu in ("SPEC", "R0"):
+        if keyword in fitsio.read_header(str(raw_path(night, 1)), ext=hdu):
+            rewrite_card(raw_path(night, 1), hdu, keyword, "")
+
+    reduced = reduce_r0(night, tmp_path / "redux", 1)
+
+    assert "no gain for amplifier A" in reduced.outcome.skipped["Preproc"]
+    assert why in caplog.text
+    assert [result.name for _, result in reduced.outcome.judged] == ["Check_HDUs"]
+
+
+def test_without_its_time_an_exposure_takes_no_calibration_of_tonight(
+    night, reduced_night, tmp_path, reduce_r0, caplog
+):
+    redux = Path(shutil.copytree(reduced_night, tmp_path / "redux"))
+    for hdu in ("SPEC", "R0"):
+        if "MJD-OBS" in fitsio.read_header(str(raw_path(night, SCIENCE)), ext=hdu):
+            rewrite_card(raw_path(night, SCIENCE), hdu, "MJD-OBS", "NaN")
+
+    reduced = reduce_r0(night, redux, SCIENCE)
+
+    assert {use.origin for use in reduced.outcome.calibrations} == {"tree"}
+    assert "calibrations of tonight are not used" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"no FITS file", b"SIMPLE  =                    T" + b" " * 2850])
+def test_a_corrupt_fibermap_fails_the_camera_by_its_name(night, tmp_path, reduce_r0, content):
+    path = raw_path(night, SCIENCE).parent / "fibermap-00000005.fits"
+    path.write_bytes(content)
+
+    with pytest.raises(BadFile, match=r"fibermap-00000005\.fits"):
+        reduce_r0(night, tmp_path / "redux", SCIENCE)
+
+
+def test_a_fibermap_without_the_fibers_of_the_camera_says_which(night, tmp_path, reduce_r0):
+    path = raw_path(night, SCIENCE).parent / "fibermap-00000005.fits"
+    fibermap = read_fibermap(path)
+    write_fibermap(path, Fibermap(fibermap.rows[5:], fibermap.meta))
+
+    with pytest.raises(KeyError, match=r"no row for FIBER \[0, 1, 2, 3, 4\]"):
+        reduce_r0(night, tmp_path / "redux", SCIENCE)
 
 
 @pytest.mark.parametrize("value", ["NaN", "-1.0", "'high'"])

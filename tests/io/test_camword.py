@@ -15,6 +15,7 @@ from qlstream.io.camword import (
     difference_camwords,
     good_camword,
     parse_cameras,
+    promised_cameras,
     spectros_to_camword,
 )
 

@@ -1,9 +1,14 @@
 import logging
 import threading
 import time
+from pathlib import Path
 
 from qlstream.logging import exposure_log
+from qlstream.pipeline.algorithm import MonitoringAlg, PipelineAlg
 from qlstream.pipeline.heartbeat import Heartbeat
+from qlstream.pipeline.plan import Plan, Step
+from qlstream.pipeline.result import QAResult
+from qlstream.pipeline.runner import Runner
 
 
 def lines(caplog, level):
@@ -56,3 +61,30 @@ def test_a_quick_camera_says_nothing_and_leaves_no_thread(caplog):
 
     assert not caplog.records
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_stages_and_metrics_of_a_camera_give_signs_of_life_at_the_pace_of_the_plan(make_context, caplog):
+    caplog.set_level(logging.INFO, "qlstream")
+
+    def await_beat_of(name):
+        wait_for(lambda: any(r.stage == name and hasattr(r, "elapsed_s") for r in caplog.records))
+
+    class Slow(PipelineAlg[int, int]):
+        def run(self, data, context):
+            await_beat_of("Slow")
+            return data
+
+    class SlowCheck(MonitoringAlg[int]):
+        def run(self, data, context):
+            await_beat_of("SlowCheck")
+            return QAResult(self.name)
+
+    class Nobody:
+        def __getattr__(self, name):
+            return lambda *told: None
+
+    plan = Plan("science", (Step(Slow(), (SlowCheck(),)),), Path("science.yaml"), heartbeat_s=0.02, slow_s=60)
+
+    outcome = Runner(plan, Nobody()).run(1, make_context(log=exposure_log(82, "r3")))
+
+    assert [result.name for _, result in outcome.judged] == ["SlowCheck"]

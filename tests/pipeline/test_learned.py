@@ -178,6 +178,14 @@ def test_mistakes_of_a_file_are_named(tmp_path, text, says):
     assert says in str(error.value)
 
 
+def test_a_file_that_was_renamed_to_another_night_is_passed_over(tmp_path, ranges, caplog):
+    put(tmp_path, 20260110)
+    learned_path(tmp_path, 20260110).rename(learned_path(tmp_path, 20260101))
+
+    assert ranges.on(20260112).learned is None
+    assert "valid_from is 20260110, but the name says 20260101" in caplog.text
+
+
 def test_other_files_and_a_missing_folder_are_no_ranges(tmp_path):
     (tmp_path / "notes.yaml").write_text("hello")
     (tmp_path / "ranges-20260110_tmp12.yaml").write_text("half a fi")

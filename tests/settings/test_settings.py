@@ -101,9 +101,24 @@ def test_what_a_command_needs_is_asked_for_at_once():
     with pytest.raises(SettingsError) as caught:
         settings.require("raw", "calib", "redux")
 
-    assert "raw: not given; use --raw, QLSTREAM_RAW, DESI_SPECTRO_DATA, or a file by --config" in str(caught.value)
-    assert "redux: not given; use --redux, QLSTREAM_REDUX, DESI_SPECTRO_REDUX with SPECPROD" in str(caught.value)
+    assert "raw: not given; use --raw, QLSTREAM_RAW, QL_SPEC_DATA, DESI_SPECTRO_DATA, or a file by --config" in str(
+        caught.value
+    )
+    assert "redux: not given; use --redux, QLSTREAM_REDUX, QL_SPEC_REDUX, DESI_SPECTRO_REDUX with SPECPROD" in str(
+        caught.value
+    )
     assert "calib" not in str(caught.value)
+
+
+def test_bad_amplifiers_and_the_series_of_darks_are_settings():
+    settings = load_settings(flags={"engine.badamps": "b7D, z8a"}, environ={"DESI_SPECTRO_DARK": "/desi/darks"})
+
+    assert settings.engine.badamps == "b7D, z8a"
+    assert settings.dark == Path("/desi/darks")
+    assert {row.key: row.source for row in settings.describe()}["dark"] == "DESI_SPECTRO_DARK"
+    for wrong in ("b7", "x7A", "b7E", "b7A;z8A"):
+        with pytest.raises(SettingsError, match="engine.badamps"):
+            load_settings(flags={"engine.badamps": wrong}, environ={})
 
 
 def test_settings_cannot_be_changed():

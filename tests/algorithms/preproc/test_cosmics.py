@@ -67,16 +67,17 @@ def test_lines_of_an_arc_are_no_cosmic_rays(search: Any) -> None:
 
 
 def test_dark_sky_gives_no_more_than_its_gaussian_tail() -> None:
+    from algorithms.preproc.columns import column_levels
     from algorithms.preproc.cosmics import CosmicLimits, flag_cosmics
     from qlstream.datamodel.amplifier import Section
 
     pix = np.random.default_rng(4).normal(0, 3, (1000, 1000)).astype(np.float32)
     mask = np.zeros(pix.shape, np.uint16)
-    hits = np.empty(1000, np.int32)
+    hits, level = np.empty(1000, np.int32), np.empty_like(pix)
+    column_levels(pix, level)
+    floors = [(Section(0, 1000, 0, 1000), 9.0)]
 
-    n = flag_cosmics(
-        pix, mask, [(Section(0, 1000, 0, 1000), 9.0)], sharpness_of_arm(pix.shape, 1.0, 1.1), CosmicLimits(), hits
-    )
+    n = flag_cosmics(pix, level, mask, floors, sharpness_of_arm(pix.shape, 1.0, 1.1), CosmicLimits(), hits)
 
     assert n == (mask != 0).sum() <= 20  # 3.4 pixels lie beyond 4.5 sigma; the level they are compared with adds 7 %
 

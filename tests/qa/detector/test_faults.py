@@ -42,6 +42,7 @@ FAULTS = [
     ("warm-ccd:b0", "dark", {("DARKLEVEL_AMP", a) for a in "ABCD"}),  # its header tells no temperature
     ("light-leak:b0", "dark", {("DARKLEVEL_AMP", a) for a in "ABCD"}),
     ("cosmic-storm:b0", "dark", {("COSMICS_RATE", a) for a in "ABCD"}),
+    ("cosmic-storm:r0", "dark", {("COSMICS_RATE", a) for a in "ABCD"}),
 ]
 
 

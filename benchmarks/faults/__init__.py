@@ -1,0 +1,1 @@
+"""Which alarm each simulated fault raises, and where: `python -m benchmarks.faults`."""

@@ -1,0 +1,1 @@
+"""Stages and metrics of the Niebla Observatory for qlstream."""
