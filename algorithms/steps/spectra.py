@@ -11,6 +11,7 @@ from algorithms.coadd.cameras import coadd_cameras
 from algorithms.coadd.exposures import coadd
 from algorithms.coadd.resample import linear_grid, log_grid, resample_spectra, spectroperf_coadd
 from algorithms.group.frames import frames2spectra
+from algorithms.group.tiles import group_cards
 from algorithms.scores import coadd_scores
 from qlstream.datamodel.spectra import Spectra
 from qlstream.io.frame import read_frame
@@ -39,7 +40,8 @@ class GroupStep(FileStep):
             frames[(header_to_night(frame.meta), int(frame.meta["EXPID"]), frame.camera)] = frame
         spectra = frames2spectra(frames)
         report(0.8, "writing")
-        cards = {"SPGRP": self.params.group, "SPGRPVAL": spectra.meta.get("NIGHT")}
+        night, expid, _ = max(frames)
+        cards = group_cards(self.params.group, night, expid)
         write_spectra(files.outputs["spectra"], replace(spectra, meta={**spectra.meta, **cards}))
 
 
