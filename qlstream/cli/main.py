@@ -34,6 +34,7 @@ COMMANDS = {
 # steps of the offline reduction on files
 STEPS = {
     "preproc": ("algorithms.steps.preproc:PreprocStep", "Preprocess one camera of a raw exposure."),
+    "bootcalib": ("algorithms.steps.bootcalib:BootcalibStep", "Find traces and wavelengths without any PSF."),
     "fit-psf": ("algorithms.steps.psf:FitPSFStep", "Fit the PSF of a camera to an arc."),
     "mean-psf": ("algorithms.steps.psf:MeanPSFStep", "Average the PSFs of a night."),
     "trace-shifts": ("algorithms.steps.traceshift:TraceShiftStep", "Move a PSF with the spectra of an exposure."),

@@ -97,6 +97,7 @@ def service_options(command: F) -> F:
         click.option("--instrument", help="name, YAML file, or auto for what the headers say"),
         click.option("--workers", type=int, metavar="N", help="worker processes; default one per core"),
         click.option("--once", is_flag=True, help="end when everything found is processed; status 0 if nothing failed"),
+        click.option("--offline", is_flag=True, default=None, help="reduce exposures completely as they finish"),
         click.option("--no-dashboard", is_flag=True, help="do not serve the pages"),
         click.option("--port", type=int, metavar="N", help="port of the dashboard; 0 takes a free one"),
     ):

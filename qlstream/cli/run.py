@@ -14,6 +14,7 @@ from qlstream.engine.service import Intake
 from qlstream.ingest.replay import Replay
 from qlstream.ingest.service import Ingest
 from qlstream.logging import start_logging
+from qlstream.production.downstream import Downstream
 from qlstream.settings import Settings, load_settings
 from qlstream.store.database import Store
 
@@ -43,6 +44,7 @@ def settings_of(
     config: Path | None,
     port: int | None,
     no_dashboard: bool,
+    offline: bool | None,
     workers: int | None,
     instrument: str | None,
     log_level: str | None,
@@ -58,6 +60,7 @@ def settings_of(
         "dashboard.port": port,
         "dashboard.enabled": False if no_dashboard else None,
         "engine.workers": workers,
+        "offline.enabled": offline,
         "logging.level": log_level,
     }
     settings = load_settings(config, {**flags, **(more or {})})
@@ -68,7 +71,7 @@ def settings_of(
 def _serve(settings: Settings, intake: Callable[[Settings, Store], Intake], once: bool) -> None:
     """Serve, say how it went, and with `once` end with a status that tells whether anything failed."""
     start_logging(settings.logging.level, settings.logging.file)
-    tally: Tally = run_service(settings, intake, once)
+    tally: Tally = run_service(settings, intake, once, Downstream if settings.offline.enabled else None)
     click.echo(f"qlstream: {tally}")
     if once and not tally.is_good:
         raise SystemExit(1)

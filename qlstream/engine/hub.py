@@ -13,7 +13,7 @@ from qlstream.engine.dashboard_process import settle_port
 from qlstream.engine.isolation import Limits
 from qlstream.engine.lock import sole_service
 from qlstream.engine.pool import Worker, WorkerLost, preload
-from qlstream.engine.service import Intake, Service
+from qlstream.engine.service import Downstream, Intake, Service
 from qlstream.engine.sweep import sweep
 from qlstream.engine.warmup import plan_modules, warm_up
 from qlstream.pipeline.plan import load_plans, require_products
@@ -47,13 +47,19 @@ class Tally:
         return text + (f", {self.unusable} exposures could not be used" if self.unusable else "")
 
 
-def run_service(settings: Settings, intake: Callable[[Settings, Store], Intake], once: bool = False) -> Tally:
+def run_service(
+    settings: Settings,
+    intake: Callable[[Settings, Store], Intake],
+    once: bool = False,
+    downstream: Callable[[Settings, Store], Downstream] | None = None,
+) -> Tally:
     """Serve until stopped, with `once` until everything found is processed; blocks.
 
     Parameters
     ----------
     settings : with `redux` given
     intake : makes what puts exposures into the store, e.g. `Ingest`
+    downstream : makes what goes on with exposures that are done
 
     Raises
     ------
@@ -71,7 +77,8 @@ def run_service(settings: Settings, intake: Callable[[Settings, Store], Intake],
             settings = settle_port(settings)
 
         async def serve() -> None:
-            service = Service(settings, store, intake(settings, store), prepared)
+            further = downstream(settings, store) if downstream is not None else None
+            service = Service(settings, store, intake(settings, store), prepared, downstream=further)
             await service.run(once)
 
         async def prepared() -> None:

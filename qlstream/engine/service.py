@@ -58,6 +58,16 @@ class Intake(Protocol):
         """Return once everything that is there now is in the store."""
 
 
+class Downstream(Protocol):
+    """What goes on with exposures that are done: the offline reduction."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    async def finished(self) -> None:
+        """Return once nothing more can be done with what is there now."""
+
+
 class Service:
     """Reduces what the intake puts into the store, until it is told to stop.
 
@@ -68,6 +78,7 @@ class Service:
     intake : makes the jobs
     before : awaited before the workers start, while exposures come in already
     reduce : what a worker does with a job
+    downstream : what goes on with exposures that are done, if anything does
     """
 
     def __init__(
@@ -77,6 +88,7 @@ class Service:
         intake: Intake,
         before: Callable[[], Awaitable[None]] | None = None,
         reduce: Callable[[Job], Finished] = reduce_job,
+        downstream: Downstream | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -87,6 +99,7 @@ class Service:
         self._intake = intake
         self._before = before
         self._reduce = reduce
+        self._downstream = downstream
         limits = Limits(memory_mb=engine.memory_limit_mb, tasks=engine.tasks_per_worker)
         count = engine.workers or os.cpu_count() or 1
         self._workers = [Worker(limits, prepare, (settings,)) for _ in range(count)]
@@ -122,6 +135,8 @@ class Service:
             if self.settings.dashboard.enabled:
                 helpers.append(tasks.create_task(dashboard_process.supervise(self.settings)))
                 helpers.append(tasks.create_task(self._announce()))
+            if self._downstream is not None:
+                helpers.append(tasks.create_task(self._downstream.run()))
             intake = tasks.create_task(self._intake.run())
             work = tasks.create_task(self._work())
             stopped = tasks.create_task(self._stop.wait())
@@ -232,8 +247,10 @@ class Service:
         while True:
             left = await self._recorded(ledger.count_by_state, self.store) or {}
             if not left.get("ready") and not left.get("running") and not self.busy:
-                return
+                break
             await asyncio.sleep(0.1)
+        if self._downstream is not None:
+            await self._downstream.finished()
 
     async def _wind_down(self, intake: asyncio.Task[None], work: asyncio.Task[None]) -> None:
         self._state = "stopping"

@@ -24,12 +24,13 @@ from qlstream.production.kinds import KINDS
 from qlstream.production.plan import OfflinePlan
 from qlstream.settings import Settings
 from qlstream.store import tasks as ledger
-from qlstream.store.database import Store
+from qlstream.store.database import Store, StoreAway
 from qlstream.store.tasks import Claim, NewTask, StaleTask
 
 log = logging.getLogger("qlstream.production")
 
 SOURCE = "production"
+_POLL_S = 0.1
 Told = Callable[[str, str, str], None]  # task, state, reason
 
 _ORDER = {kind.name: n for n, kind in enumerate(KINDS)}
@@ -91,44 +92,60 @@ class Production:
     ----------
     graph : the tasks by name
     told : hears of every change of state
+    workers : how many; default as many as the settings say
+    is_free : whether a task may begin now
     """
 
     def __init__(
-        self, settings: Settings, store: Store, plan: OfflinePlan, graph: dict[str, Task], told: Told = lambda *_: None
+        self,
+        settings: Settings,
+        store: Store,
+        plan: OfflinePlan,
+        graph: dict[str, Task],
+        told: Told = lambda *_: None,
+        workers: int | None = None,
+        is_free: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.store = store
         self.graph = graph
         self._told = told
+        self._is_free = is_free
         engine = settings.engine
         limits = Limits(memory_mb=settings.offline.memory_limit_mb, tasks=engine.tasks_per_worker)
-        self._workers = [
-            Worker(limits, prepare, (settings, plan)) for _ in range(engine.workers or os.cpu_count() or 1)
-        ]
+        count = workers or engine.workers or os.cpu_count() or 1
+        self._workers = [Worker(limits, prepare, (settings, plan)) for _ in range(count)]
         self._running: set[Claim] = set()
 
-    async def run(self) -> None:
-        """Work until nothing is ready and nothing runs; cancelling gives running tasks back."""
+    async def run(self, endless: bool = False) -> None:
+        """Work until nothing is ready and nothing runs, or without end; cancelling gives running tasks back."""
         try:
             async with asyncio.TaskGroup() as group:
                 beat = group.create_task(self._renew())
-                lanes = [group.create_task(self._lane(worker)) for worker in self._workers]
+                lanes = [group.create_task(self._lane(worker, endless)) for worker in self._workers]
                 await asyncio.gather(*lanes)
                 beat.cancel()
         finally:
             await asyncio.gather(*(worker.stop() for worker in self._workers))
             await asyncio.to_thread(ledger.release, self.store, SOURCE, list(self._running))
 
-    async def _lane(self, worker: Worker) -> None:
+    async def _lane(self, worker: Worker, endless: bool) -> None:
         while True:
-            nights = {task.night for task in self.graph.values()}
-            claimed = await asyncio.to_thread(ledger.claim, self.store, SOURCE, nights)
+            claimed = await asyncio.to_thread(self._claim)
             if claimed is not None:
                 await self._attempt(worker, claimed)
-            elif self._running:
-                await asyncio.sleep(0.05)  # what runs may make others ready
+            elif self._running or endless:
+                await asyncio.sleep(_POLL_S)  # what runs may make others ready
             else:
                 return
+
+    def _claim(self) -> Claim | None:
+        """A task, if one may begin; a store that is away has none."""
+        nights = {task.night for task in list(self.graph.values())}
+        with suppress(StoreAway):
+            if nights and self._is_free():
+                return ledger.claim(self.store, SOURCE, nights)
+        return None
 
     async def _attempt(self, worker: Worker, claimed: Claim) -> None:
         self._running.add(claimed)
@@ -148,7 +165,9 @@ class Production:
             log.exception("%s", claimed.name)
             reason = f"{type(error).__name__}: {error}"
         with suppress(StaleTask):
-            await asyncio.to_thread(lambda: ledger.close(self.store, SOURCE, claimed, state, reason, **cost))
+            await asyncio.to_thread(
+                self.store.persist, lambda conn: ledger.close(conn, SOURCE, claimed, state, reason, **cost)
+            )
         self._running.discard(claimed)
         self._told(claimed.name, state, reason)
 
@@ -156,7 +175,7 @@ class Production:
         while True:
             await asyncio.sleep(ledger.LEASE_S / 3)
             for claimed in list(self._running):
-                with suppress(StaleTask):
+                with suppress(StaleTask, StoreAway):
                     await asyncio.to_thread(ledger.renew, self.store, claimed)
 
 

@@ -122,7 +122,7 @@ def renew(store: Store, claimed: Claim) -> None:
         conn.execute(update(tasks).where(tasks.c.name == claimed.name).values(lease_utc=time.time() + LEASE_S))
 
 
-def close(store: Store, source: str, claimed: Claim, state: str, reason: str = "", **cost: float) -> None:
+def close(conn: Connection, source: str, claimed: Claim, state: str, reason: str = "", **cost: float) -> None:
     """End a task as done or failed, or make it ready again; then settle what waits for it.
 
     Parameters
@@ -133,15 +133,14 @@ def close(store: Store, source: str, claimed: Claim, state: str, reason: str = "
     ------
     StaleTask : another attempt has taken over
     """
-    with store.write() as conn:
-        row = _require_current(conn, claimed)
-        conn.execute(
-            update(tasks).where(tasks.c.name == claimed.name).values(ended_utc=time.time(), lease_utc=None, **cost)
-        )
-        _set(conn, source, claimed.name, state, reason)
-        if state == DONE:
-            _outdate(conn, source, claimed.name)
-        _settle(conn, source, {row["night"]})
+    row = _require_current(conn, claimed)
+    conn.execute(
+        update(tasks).where(tasks.c.name == claimed.name).values(ended_utc=time.time(), lease_utc=None, **cost)
+    )
+    _set(conn, source, claimed.name, state, reason)
+    if state == DONE:
+        _outdate(conn, source, claimed.name)
+    _settle(conn, source, {row["night"]})
 
 
 def retry(store: Store, source: str, name: str) -> None:

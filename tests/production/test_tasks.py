@@ -32,8 +32,13 @@ def states(store: Store, *names: str) -> list[str]:
 def finish(store: Store, state: str) -> str:
     claimed = ledger.claim(store, "test")
     assert claimed is not None
-    ledger.close(store, "test", claimed, state)
+    close(store, claimed, state)
     return claimed.name
+
+
+def close(store: Store, claimed: ledger.Claim, state: str) -> None:
+    with store.write() as conn:
+        ledger.close(conn, "test", claimed, state)
 
 
 def test_a_task_is_ready_once_all_it_waits_for_is_done(store: Store) -> None:
@@ -118,8 +123,8 @@ def test_a_task_whose_worker_is_gone_is_taken_over_and_its_old_end_refused(
     assert second is not None
     assert (first.name, second.attempt) == ("a_1", first.attempt + 1)
     with pytest.raises(StaleTask):
-        ledger.close(store, "test", first, "done")
-    ledger.close(store, "test", second, "done")
+        close(store, first, "done")
+    close(store, second, "done")
     assert states(store, "a_1") == ["done"]
 
 

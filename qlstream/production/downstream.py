@@ -1,0 +1,106 @@
+"""The full reduction as exposures finish: beside the quicklook, and behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import select
+
+from qlstream.instrument import instrument_of
+from qlstream.io.camword import decode_camword
+from qlstream.production.graph import Exposure, build_graph
+from qlstream.production.plan import OfflinePlan
+from qlstream.production.reduce import Production, enter
+from qlstream.settings import Settings
+from qlstream.store import jobs
+from qlstream.store import tasks as ledger
+from qlstream.store.database import Store, StoreAway
+from qlstream.store.schema import exposures
+
+log = logging.getLogger("qlstream.production")
+
+LOOK_S = 1.0  # between looks for exposures that are done
+
+
+class Downstream:
+    """Makes tasks of the exposures that the quicklook is done with, and runs them while it has nothing to do.
+
+    One worker less than the quicklook has, but at least one, each at a lower priority; no task begins while a camera
+    waits or is reduced.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.plan = OfflinePlan.load(settings.offline.plan)
+        count = max(1, (settings.engine.workers or os.cpu_count() or 1) - 1)
+        self._production = Production(settings, store, self.plan, {}, workers=count, is_free=self._is_free)
+        self._known: set[tuple[int, int, str]] = set()
+        self._looked = asyncio.Event()
+        self._kinds, why = self.plan.available({"calib": settings.calib, "redux": store.redux})
+        for kind, reason in why.items():
+            log.warning("offline: no %s: %s", kind, reason)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            group.create_task(self._production.run(endless=True))
+
+    async def finished(self) -> None:
+        """Return once all exposures that are done have been reduced as far as they can be."""
+        self._looked.clear()
+        await self._looked.wait()
+        while True:
+            with suppress(StoreAway):
+                table = await asyncio.to_thread(ledger.states, self.store)
+                if not any(count[state] for count in table.values() for state in (ledger.READY, ledger.RUNNING)):
+                    return
+            await asyncio.sleep(0.1)
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(StoreAway):
+                await asyncio.to_thread(self._look)
+            self._looked.set()
+            await asyncio.sleep(LOOK_S)
+
+    def _look(self) -> None:
+        """Enter the tasks of exposures that are done and were not known, with all others of their nights."""
+        query = select(exposures).where(exposures.c.state == "done")
+        with self.store.read() as conn:
+            rows = list(conn.execute(query).mappings())
+        fresh = {(r["night"], r["expid"], r["identity"]) for r in rows} - self._known
+        for night in sorted({night for night, _, _ in fresh}):
+            of_night = [row for row in rows if row["night"] == night]
+            setting = self.settings.instrument
+            instrument = instrument_of({"INSTRUME": of_night[0]["instrument"] or ""}, setting)
+            found = [
+                Exposure(
+                    night,
+                    row["expid"],
+                    row["flavor"],
+                    tuple(decode_camword(row["cameras"] or "")),
+                    Path(row["path"]),
+                    row["tileid"] if row["flavor"] == "science" else None,
+                    Path(row["fibermap"]) if row["fibermap"] else None,
+                )
+                for row in of_night
+            ]
+            graph = build_graph(found, instrument, self.store.redux, self._kinds)
+            self._production.graph.update(graph)
+            enter(self.store, graph)
+            log.info("offline: %d tasks of %s, after %d exposures", len(graph), night, len(found))
+        self._known |= fresh
+
+    def _is_free(self) -> bool:
+        """Whether the quicklook has nothing to do."""
+        try:
+            count = jobs.count_by_state(self.store)
+        except StoreAway:
+            return False
+        return not (count.get("ready") or count.get("running"))
