@@ -126,7 +126,7 @@ class Frame(CameraSpectra):
         ValueError : the frame has neither
         """
         if self.resolution is not None:
-            return Resolution(self.resolution[index])
+            return Resolution.of_bands(self.resolution[index])
         if self.ysigma is not None:
             return Resolution.from_widths(self.ysigma[index], self.ndiag)
         raise ValueError(f"Frame {self.camera}: neither a RESOLUTION nor a YSIGMA came with it")

@@ -47,4 +47,4 @@ class QuickResolution(Resolution):
             wave = np.asarray(wavelengths, dtype=float)
             u = legendre.reduced(wave, *(domain or (float(wave[0]), float(wave[-1]))))
             sigma = legendre.evaluate(np.atleast_2d(np.asarray(coefficients, dtype=float)), u)
-        super().__init__(gaussian_bands(np.atleast_2d(np.asarray(sigma)), ndiag, mu, np.float64)[0])
+        self.data = gaussian_bands(np.atleast_2d(np.asarray(sigma)), ndiag, mu, np.float64)[0]

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.sparse import dia_matrix
+from scipy.sparse import dia_matrix, issparse, spmatrix
 
 Array = NDArray[np.float64]
 
 DEFAULT_NDIAG = 21
+_FEWEST, _MOST = 3, 84  # diagonals with offsets of their own
 
 
 class Resolution:
@@ -24,16 +25,29 @@ class Resolution:
 
     Parameters
     ----------
-    data : (ndiag, nwave) float, ndiag odd
+    data : (ndiag, nwave) bands, ndiag odd; or (nwave,) Gaussian sigmas [bin], or a square matrix, dense or sparse, of
+        which the central 21 diagonals are taken (a sparse one in DIA form keeps all it has)
+    offsets : (ndiag,) of bands in another order or number, as of a DIA matrix; what is missing for a symmetric set is 0
+
+    Raises
+    ------
+    ValueError : an even number of bands without offsets, fewer than 3 or more than 84 with them, or another shape
     """
 
-    def __init__(self, data: ArrayLike) -> None:
-        self.data: Array = np.asarray(data, dtype=np.float64)
-        if self.data.ndim != 2 or self.data.shape[0] % 2 == 0:
-            raise ValueError(
-                f"Resolution: data {self.data.shape} must be (ndiag, nwave) with an odd ndiag; "
-                "use from_dense for a matrix and from_widths for Gaussian sigmas"
-            )
+    def __init__(self, data: ArrayLike | spmatrix, offsets: ArrayLike | None = None) -> None:
+        self.data: Array = _bands(data, offsets)
+
+    @staticmethod
+    def of_bands(data: ArrayLike) -> Resolution:
+        """Of (ndiag, nwave) bands, ndiag odd, whatever their number: never taken for a square matrix.
+
+        Raises
+        ------
+        ValueError : an even number of bands, or another shape
+        """
+        made = Resolution.__new__(Resolution)
+        made.data = _odd(np.asarray(data, dtype=np.float64))
+        return made
 
     @staticmethod
     def from_widths(sigma: ArrayLike, ndiag: int = DEFAULT_NDIAG, mu: float = 0.0) -> Resolution:
@@ -52,7 +66,7 @@ class Resolution:
         sigma = np.asarray(sigma, dtype=np.float64)
         if sigma.ndim != 1:
             raise ValueError(f"Resolution.from_widths: sigma {sigma.shape} must be (nwave,), positive and finite [bin]")
-        return Resolution(gaussian_bands(sigma[None, :], ndiag, mu, np.float64)[0])
+        return Resolution.of_bands(gaussian_bands(sigma[None, :], ndiag, mu, np.float64)[0])
 
     @staticmethod
     def from_dense(matrix: ArrayLike, ndiag: int = DEFAULT_NDIAG) -> Resolution:
@@ -71,7 +85,12 @@ class Resolution:
             offset = ndiag // 2 - k
             columns = np.arange(max(offset, 0), n + min(offset, 0))
             data[k, columns] = matrix[columns - offset, columns]
-        return Resolution(data)
+        return Resolution.of_bands(data)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix."""
+        return self.nwave, self.nwave
 
     @property
     def ndiag(self) -> int:
@@ -95,11 +114,54 @@ class Resolution:
         """(nwave, nwave) matrix."""
         return np.asarray(self.sparse.toarray())
 
+    def to_fits_array(self) -> Array:
+        """(ndiag, nwave) as it stands in a RESOLUTION HDU: `data`."""
+        return self.data
+
     def dot(self, model: ArrayLike) -> Array:
         """Expected spectrum of a model on the same grid."""
         return np.asarray(self.sparse @ np.asarray(model, dtype=np.float64))
 
     __matmul__ = dot
+
+
+def _bands(data: ArrayLike | spmatrix, offsets: ArrayLike | None) -> Array:
+    """(ndiag, nwave) bands of whatever tells a resolution matrix, see `Resolution`."""
+    if issparse(data):
+        if data.format != "dia":  # type: ignore[union-attr]
+            return Resolution.from_dense(data.toarray()).data  # type: ignore[union-attr]
+        return _symmetric(np.asarray(data.data, dtype=np.float64), data.offsets, data.shape[1])  # type: ignore[union-attr]
+    values = np.asarray(data, dtype=np.float64)
+    if offsets is not None:
+        if values.ndim != 2 or not _FEWEST <= len(values) <= _MOST:
+            raise ValueError(f"Resolution: data {values.shape} with offsets must be {_FEWEST} to {_MOST} bands")
+        return _symmetric(values, offsets, values.shape[1])
+    if values.ndim == 1:
+        return Resolution.from_widths(values).data
+    if values.ndim == 2 and values.shape[0] == values.shape[1] > 1:
+        return Resolution.from_dense(values).data
+    return _odd(values)
+
+
+def _odd(values: Array) -> Array:
+    if values.ndim != 2 or values.shape[0] % 2 == 0:
+        raise ValueError(
+            f"Resolution: data {values.shape} must be (ndiag, nwave) with an odd ndiag, (nwave,) Gaussian sigmas, or a "
+            "square matrix; an even number of bands needs their offsets"
+        )
+    return values
+
+
+def _symmetric(bands: Array, offsets: ArrayLike, nwave: int) -> Array:
+    """Bands of any offsets, sorted and completed to ndiag // 2 ... -(ndiag // 2)."""
+    order = np.asarray(offsets, dtype=np.int64)
+    if order.shape != bands.shape[:1] or np.unique(order).size != order.size:
+        raise ValueError(f"Resolution: {len(bands)} bands need as many different offsets, got {order.tolist()}")
+    half = int(np.abs(order).max()) if order.size else 0
+    out = np.zeros((2 * half + 1, nwave))
+    known = min(nwave, bands.shape[1])
+    out[half - order, :known] = bands[:, :known]
+    return out
 
 
 def gaussian_bands(sigma: Array, ndiag: int, mu: float = 0.0, dtype: DTypeLike = np.float32) -> NDArray[Any]:

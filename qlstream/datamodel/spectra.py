@@ -57,7 +57,7 @@ class Band:
         """
         if self.resolution is None:
             raise ValueError("this band came without resolution")
-        return Resolution(self.resolution[index])
+        return Resolution.of_bands(self.resolution[index])
 
 
 @dataclass(frozen=True)

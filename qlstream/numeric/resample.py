@@ -34,7 +34,7 @@ def edges_of_rows(x: Array) -> Array:
 
 
 def resample_flux(
-    xout: ArrayLike, x: ArrayLike, flux: ArrayLike, ivar: ArrayLike | None = None
+    xout: ArrayLike, x: ArrayLike, flux: ArrayLike, ivar: ArrayLike | None = None, extrapolate: bool = False
 ) -> Array | tuple[Array, Array]:
     """Mean density in each output bin, with the integral kept (spec preproc-and-extraction §9.2).
 
@@ -48,6 +48,7 @@ def resample_flux(
     x : (nin,) increasing
     flux : (nin,) density, e.g. [electron/Angstrom]
     ivar : (nin,) or None; bins with 0 do not count
+    extrapolate : the density stays at its first and last value beyond the ends, instead of falling to zero
 
     Returns
     -------
@@ -56,12 +57,17 @@ def resample_flux(
 
     Raises
     ------
-    ValueError : grids do not increase, or shapes differ
+    ValueError : grids do not increase, shapes differ, or `extrapolate` together with `ivar`: what was not seen has none
     """
     x, flux = _same_shape("resample_flux", x, flux)
     edges = bin_edges(xout)
     bin_edges(x)
     width = np.diff(edges)
+    if extrapolate:
+        if ivar is not None:
+            raise ValueError("resample_flux: cannot extrapolate ivar; give ivar=None or extrapolate=False")
+        ends = min(edges[0], x[0]) - width[0], max(edges[-1], x[-1]) + width[-1]
+        x, flux = np.concatenate([ends[:1], x, ends[1:]]), np.pad(flux, 1, mode="edge")
     if ivar is None:
         return _integrate_linear(edges, x, flux) / width
     _, weight = _same_shape("resample_flux", x, ivar)

@@ -38,6 +38,29 @@ def test_the_integral_is_kept_whatever_the_bin_width(step):
     np.testing.assert_allclose((shared * width).sum(), (flux * np.diff(bin_edges(x))).sum(), rtol=1e-10)
 
 
+@settings(deadline=None, max_examples=30)
+@given(step=st.floats(0.3, 40.0), beyond=st.floats(0.0, 300.0))
+def test_extrapolation_goes_on_at_the_edge_values_and_changes_nothing_inside(step, beyond):
+    x = uneven_grid()
+    flux = 3 + 0.01 * x
+    xout = np.arange(x[0] - beyond, x[-1] + beyond + 2 * step, step)
+
+    out, plain = resample_flux(xout, x, flux, extrapolate=True), resample_flux(xout, x, flux)
+
+    edges = bin_edges(xout)
+    inside = (edges[:-1] >= x[0]) & (edges[1:] <= x[-1])
+    np.testing.assert_allclose(out[inside], plain[inside], rtol=1e-10)
+    np.testing.assert_allclose(out[edges[1:] <= x[0]], flux[0], rtol=1e-12)
+    np.testing.assert_allclose(out[edges[:-1] >= x[-1]], flux[-1], rtol=1e-12)
+    assert (plain[edges[1:] <= x[0] - (x[1] - x[0])] == 0).all()
+
+
+def test_inverse_variances_are_not_extrapolated():
+    x = uneven_grid()
+    with pytest.raises(ValueError, match="cannot extrapolate ivar"):
+        resample_flux(x, x, x, np.ones_like(x), extrapolate=True)
+
+
 def test_weighted_resampling_ignores_bins_without_information():
     x = uneven_grid()
     flux, ivar = np.full(x.size, 7.0), np.full(x.size, 4.0)
