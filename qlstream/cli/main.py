@@ -41,6 +41,10 @@ STEPS = {
     "extract": ("algorithms.steps.extract:ExtractStep", "Extract the spectra of one camera."),
     "fiberflat": ("algorithms.steps.fiberflat:FiberFlatStep", "Compute a fiber flat from the frame of a flat."),
     "average-fiberflat": ("algorithms.steps.fiberflat:AverageFiberFlatStep", "Average the fiber flats of a camera."),
+    "autocalib-fiberflat": (
+        "algorithms.steps.fiberflat:AutocalibFiberFlatStep",
+        "Bring the fiber flats of all petals to one scale.",
+    ),
     "sky": ("algorithms.steps.sky:SkyStep", "Model the sky of a science frame."),
     "stdstars": ("algorithms.steps.stars:StarStep", "Fit models to the standard stars of a petal."),
     "fluxcalib": ("algorithms.steps.stars:FluxCalibStep", "Compute the flux calibration of a frame."),
