@@ -91,8 +91,8 @@ def autocalib_fiberflat(
     exposures : of each, the flats of its petals, one per camera, in any order; petals may be missing. They are gone
         through twice, so that they may be read when they are asked for
     weights : of the exposures, e.g. one over the number of those of the same lamp; default 1
-    positions : where the fibers are in the focal plane, FIBER_X and FIBER_Y or FIBERASSIGN_X and FIBERASSIGN_Y [mm];
-        default what the flats' own fibermaps tell. Without positions lamps have no slopes
+    positions : what tells where the fibers are in the focal plane, see `Fibermap.places`; default the flats' own
+        fibermaps. Without positions lamps have no slopes
     knot_step : of the ratios of the petals' lamp spectra, which are noisier than the flats, and of the lamps' slopes
         [Angstrom]
 
@@ -114,7 +114,9 @@ def autocalib_fiberflat(
         common = np.mean([flat.meanspec for flat in flats], axis=0)
         spectra.append(common)
         for flat in flats:
-            petal = petals.setdefault(_camera(flat), _Petal(flat, _place(flat, positions)))
+            known = flat.fibermap if positions is None else positions
+            place = np.full((flat.nspec, 2), np.nan) if known is None else known.places(flat.fibers)
+            petal = petals.setdefault(_camera(flat), _Petal(flat, place))
             petal.levels[number] = _levels(flat, _smooth_ratio(flat, common, knot_step), knot_step)
             petal.masks |= flat.mask
             petal.chi2 += [] if flat.chi2pdf is None else [flat.chi2pdf]
@@ -154,22 +156,6 @@ def _check(petals: dict[str, _Petal], flats: Sequence[FiberFlat]) -> None:
 
 def _good(flat: FiberFlat) -> NDArray[np.bool_]:
     return np.asarray((flat.ivar > _LEAST_IVAR) & (flat.mask == 0))
-
-
-def _place(flat: FiberFlat, positions: Fibermap | None) -> Array:
-    """(nspec, 2) place of each fiber in the focal plane [mm]; nan where it is not known."""
-    fibermap = flat.fibermap if positions is None else positions
-    out = np.full((flat.nspec, 2), np.nan)
-    if fibermap is None:
-        return out
-    row = {fiber: n for n, fiber in enumerate(fibermap.fiber.tolist())}
-    at = np.array([row.get(fiber, -1) for fiber in flat.fibers.tolist()])
-    for x, y in (("FIBERASSIGN_X", "FIBERASSIGN_Y"), ("FIBER_X", "FIBER_Y")):  # where measured, that counts
-        if x in fibermap and y in fibermap:
-            place = np.stack([fibermap.column(x), fibermap.column(y)], axis=1)[at].astype(float)
-            told = (at >= 0) & np.isfinite(place).all(axis=1) & (place != 0).any(axis=1)
-            out[told] = place[told]
-    return out
 
 
 def _smooth_ratio(flat: FiberFlat, common: Array, knot_step: float) -> Array:

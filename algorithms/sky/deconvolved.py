@@ -3,19 +3,19 @@
 D_f = R_f s: the common spectrum s is fitted to the sky fibers by banded least squares, outliers are found and the
 weights freed of the samples' own noise between the fits, and every fiber sees s through its own resolution, with the
 variance that the fit gives it there (spec offline-reduction §7.1; there with dense systems and one variance for all
-fibers). Without resolution matrices this is the weighted mean of the sky fibers.
+fibers). Without resolution matrices this is the weighted mean of the sky fibers. `variation` has skies that differ over
+the focal plane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.sky.robust import TooFewSkyFibers, expected_variance, fibers_of_sky_alone
-from qlstream.numeric.deconvolution import CommonSpectrum, NormalEquations
+from algorithms.sky.variation import Variation
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def fit_deconvolved_sky(
     flux: Array,
     ivar: Array,
     width: Array,
-    bands_of: Callable[[int], Array],
+    variation: Variation,
     candidates: NDArray[np.int64],
     max_iterations: int,
     nsig: float,
@@ -60,7 +60,7 @@ def fit_deconvolved_sky(
     ----------
     flux, ivar : (nspec, n) flat-fielded [electron/Angstrom] and its inverse variance, 0 = leave out
     width : (n,) of the bins [Angstrom]
-    bands_of : fiber index -> (ndiag, n) bands of its resolution matrix
+    variation : what the sky may be in different fibers
     candidates : indices of usable sky fibers
     max_iterations : fits, at most; they end when the outliers stay the same
     nsig, tolerance : a sample is an outlier beyond `nsig` sigma, where sigma includes this fraction of the sky
@@ -89,8 +89,8 @@ def fit_deconvolved_sky(
     told, good = told[keep], good[keep]
     expected = variance
     for turn in range(max_iterations):
-        common = _fit(data, np.where(good, 1.0 / expected, 0.0), bands_of, fibers)
-        model = np.array([common.seen_through(bands_of(int(f))) for f in fibers])
+        common = variation.fit(data, np.where(good, 1.0 / expected, 0.0), fibers)
+        model = np.array([common.seen_by(int(f)) for f in fibers])
         expected = expected_variance(variance * width**2, model * width, _HALF_WINDOW) / width**2
         residual = np.where(told, data - model, 0.0)
         _, scatter = _median(np.where(told, residual, np.nan))  # more than noise where the resolution is not known
@@ -105,10 +105,9 @@ def fit_deconvolved_sky(
     enough = _dilated_count(good) >= min(_ENOUGH, max(1, len(fibers) // 2))
     sky, error = np.zeros(flux.shape), np.full(flux.shape, np.inf)
     for f in range(len(flux)):
-        bands = bands_of(f)
-        through = common.variance_through(bands)
+        through = common.variance_by(f)
         known = enough & (through < np.inf)
-        sky[f, known] = common.seen_through(bands)[known]
+        sky[f, known] = common.seen_by(f)[known]
         error[f, known] = through[known]
     return DeconvolvedSky(sky, error, fibers, rejected, told & ~good)
 
@@ -120,13 +119,6 @@ def _median(values: Array) -> tuple[Array, Array]:
     median[some] = np.nanmedian(values[:, some], axis=0)
     scatter[some] = 1.4826 * np.nanmedian(np.abs(values[:, some] - median[some]), axis=0)
     return median, scatter
-
-
-def _fit(data: Array, weight: Array, bands_of: Callable[[int], Array], fibers: NDArray[np.int64]) -> CommonSpectrum:
-    normal = NormalEquations(bands_of(int(fibers[0])).shape[0], data.shape[1])
-    for f, d, w in zip(fibers, data, weight, strict=True):
-        normal.add(bands_of(int(f)), 1.0, d, w)
-    return normal.solve()
 
 
 def _dilated_count(good: NDArray[np.bool_]) -> NDArray[np.int64]:

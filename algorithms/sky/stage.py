@@ -13,6 +13,7 @@ from algorithms.sky.deconvolved import fit_deconvolved_sky
 from algorithms.sky.framemodel import model_of_frame, subtract_model
 from algorithms.sky.robust import TooFewSkyFibers
 from algorithms.sky.subtract import fit_sky_fibers, subtract_sky
+from algorithms.sky.variation import Components, PolynomialTimesSky, Uniform, Variation
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
@@ -87,6 +88,14 @@ class ComputeSky_QL(PipelineAlg[Frame, SkyModel]):
         )
         add_variance: bool = Field(True, description="errors include what bright lines leave behind beyond noise")
         min_fibers: int = Field(3, ge=1, description="fewer sky fibers make no sky")
+        angular_degree: int = Field(
+            0, ge=0, le=3, alias="angular_variation_deg",
+            description="of a polynomial over the focal plane that multiplies the sky; 0: the sky is the same in it",
+        )  # fmt: skip
+        chromatic_degree: int = Field(
+            0, ge=-1, le=3, alias="chromatic_variation_deg",
+            description="by which that polynomial changes along the wavelengths; -1: each of its terms has a spectrum",
+        )  # fmt: skip
 
     def run(self, frame: Frame, context: Context) -> SkyModel:
         """Raises MissingCalibration if there are too few sky fibers, or no resolution where it is asked for."""
@@ -97,12 +106,11 @@ class ComputeSky_QL(PipelineAlg[Frame, SkyModel]):
                 f"the spectra of {context.camera} came without line spread; with Apply_resolution: false the mean of "
                 "the sky fibers serves all"
             )
-        unit = np.ones((1, frame.wave.size))
         ivar = np.where(frame.mask == 0, frame.ivar, 0.0)
         try:
             fitted = fit_deconvolved_sky(
                 frame.flux, ivar, frame.dwave,
-                bands_of(frame) if p.apply_resolution else lambda _: unit,
+                self._variation(frame),
                 candidates, p.max_iterations, p.nsig, p.tolerance, p.fiber_tolerance, p.min_fibers,
             )  # fmt: skip
         except TooFewSkyFibers as error:
@@ -110,6 +118,16 @@ class ComputeSky_QL(PipelineAlg[Frame, SkyModel]):
         if fitted.rejected.size:
             context.log.warning("sky fibers with other light: FIBER %s", frame.fibers[fitted.rejected].tolist())
         return model_of_frame(replace(frame, ivar=ivar), fitted, p.line_level, p.nsig, p.add_variance)
+
+    def _variation(self, frame: Frame) -> Variation:
+        p, unit = self.params, np.ones((1, frame.wave.size))
+        bands = bands_of(frame) if p.apply_resolution else lambda _: unit
+        if p.angular_degree == 0:
+            return Uniform(bands)
+        place = known_fibermap(frame.fibermap).places(frame.fibers)
+        if p.chromatic_degree < 0:
+            return Components(bands, place, p.angular_degree)
+        return PolynomialTimesSky(bands, place, frame.wave, p.angular_degree, p.chromatic_degree)
 
 
 class ComputeSky(ComputeSky_QL):

@@ -100,6 +100,23 @@ class Fibermap:
             )
         return Fibermap(self.rows[at], self.meta)
 
+    def places(self, fibers: ArrayLike) -> NDArray[np.float64]:
+        """(n, 2) place of these FIBER numbers in the focal plane [mm], nan where it is not known.
+
+        Measured places (FIBER_X, FIBER_Y) count; where there is none, the wanted ones (FIBERASSIGN_X, FIBERASSIGN_Y).
+        """
+        row = {fiber: n for n, fiber in enumerate(self.fiber.tolist())}
+        at = np.array([row.get(fiber, -1) for fiber in np.asarray(fibers).tolist()], dtype=np.int64)
+        out = np.full((at.size, 2), np.nan)
+        for x, y in (("FIBERASSIGN_X", "FIBERASSIGN_Y"), ("FIBER_X", "FIBER_Y")):
+            if x in self and y in self:
+                place = np.stack([self.column(x), self.column(y)], axis=1)[at].astype(np.float64)
+                told = (
+                    (at >= 0) & np.isfinite(place).all(axis=1) & (place != 0).any(axis=1)
+                )  # (0, 0) says: not measured
+                out[told] = place[told]
+        return out
+
     @property
     def objtype(self) -> NDArray[np.str_]:
         """OBJTYPE of each row, stripped: TGT, SKY, NON or BAD."""

@@ -5,6 +5,9 @@ either side as a resolution matrix has in all but one, and their inverse is need
 2010 for the model; the reference solves a dense system, spec offline-reduction §16). Everything is O(n ndiag^2) for a
 fiber and for the solution. What m has beyond the resolution is hardly determined and means nothing: use R m.
 
+Where the fibers did not see the same spectrum but sums of a few, each with shares of its own, `ComponentEquations` find
+these spectra together: their unknowns stand side by side at each wavelength, which leaves the system a band.
+
 Bands are those of a resolution matrix (spec datamodel §6): R[j - ndiag//2 + k, j] = bands[k, j], ndiag odd. One band of
 ones is the unit matrix, and m the weighted mean.
 """
@@ -22,6 +25,7 @@ from qlstream.numeric.banded import factorize, inverse_band, solve
 Array = NDArray[np.float64]
 
 _RIDGE = 1e-10  # of its diagonal: keeps the factor positive where the resolution wipes out a frequency
+_COMPONENT_RIDGE = 1e-6  # of further spectra: where too few fibers tell them apart, there are none
 _MAX_UNKNOWN = 1e-3  # share of the light of a bin that may come from bins that no data determine
 
 
@@ -59,10 +63,15 @@ class NormalEquations:
     ----------
     ndiag : number of diagonals of the resolution matrices, odd
     nwave : bins
+
+    Attributes
+    ----------
+    normal : (ndiag, nwave) what was gathered, [d, j] belongs to j and j + d
+    rhs : (nwave,)
     """
 
     def __init__(self, ndiag: int, nwave: int) -> None:
-        self._normal, self._rhs = np.zeros((ndiag, nwave)), np.zeros(nwave)
+        self.normal, self.rhs = np.zeros((ndiag, nwave)), np.zeros(nwave)
 
     def add(self, bands: Array, scale: Array | float, data: Array, weight: Array) -> None:
         """Add data = scale * (R m) of one fiber.
@@ -77,7 +86,7 @@ class NormalEquations:
         ------
         ValueError : shapes do not fit
         """
-        ndiag, nwave = self._normal.shape
+        ndiag, nwave = self.normal.shape
         if bands.shape != (ndiag, nwave) or data.shape != (nwave,) or weight.shape != (nwave,):
             raise ValueError(
                 f"NormalEquations: bands {bands.shape}, data {data.shape}, weight {weight.shape} do not fit; "
@@ -85,17 +94,102 @@ class NormalEquations:
             )
         scaled = np.where(weight > 0, weight * scale, 0.0)
         value = np.where(weight > 0, scaled * data, 0.0)
-        _add(np.ascontiguousarray(bands, dtype=float), scaled * scale, value, self._normal, self._rhs)
+        _add(np.ascontiguousarray(bands, dtype=float), scaled * scale, value, self.normal, self.rhs)
 
     def solve(self) -> CommonSpectrum:
         """The spectrum; bins without data are 0 and not `known`."""
-        known = self._normal[0] > 0
-        band = np.ascontiguousarray(self._normal.T)
+        known = self.normal[0] > 0
+        band = np.ascontiguousarray(self.normal.T)
         band[:, 0] = np.where(known, band[:, 0] * (1.0 + _RIDGE), 1.0)
-        model = self._rhs.copy()
+        model = self.rhs.copy()
         factorize(band)
         solve(band, model)
         return CommonSpectrum(model, np.ascontiguousarray(inverse_band(band).T), known)
+
+
+@dataclass(frozen=True)
+class CommonComponents:
+    """The spectra that all fibers saw sums of; as `CommonSpectrum`, with the fiber's shares beside its bands.
+
+    Attributes
+    ----------
+    model : (ncomponent, n)
+    covariance : (n ncomponent, ndiag ncomponent) band of the inverse, unknowns of one wavelength side by side
+    known : (n,) bool
+    """
+
+    model: Array
+    covariance: Array
+    known: NDArray[np.bool_]
+
+    def seen_through(self, bands: Array, shares: Array) -> Array:
+        """(n,) R sum_m p_m s_m."""
+        return spread(bands, shares @ self.model)
+
+    def variance_through(self, bands: Array, shares: Array) -> Array:
+        """(n,) its variance; inf where it stands on bins that no data determine."""
+        ncomponent, n = self.model.shape
+        ndiag = len(bands)
+        together = np.zeros((ndiag, n))
+        for a in range(ncomponent):
+            for b in range(ncomponent):
+                for d in range(ndiag):
+                    first, other = (a, b) if d > 0 or b >= a else (b, a)
+                    together[d] += (
+                        shares[a] * shares[b] * self.covariance[first::ncomponent, d * ncomponent + other - first]
+                    )
+        out = np.zeros(n)
+        _variance(bands, together, out)
+        out[spread(bands, (~self.known).astype(float)) > _MAX_UNKNOWN] = np.inf
+        return out
+
+
+class ComponentEquations:
+    """As `NormalEquations`, for data = R sum_m p_m s_m of a few spectra s_m, with the shares p_m of each fiber.
+
+    Parameters
+    ----------
+    ndiag, nwave : as there
+    ncomponent : number of spectra; the first is the one that is most of all fibers' light
+    """
+
+    def __init__(self, ndiag: int, nwave: int, ncomponent: int) -> None:
+        self._normal = np.zeros((ncomponent, ncomponent, ndiag, nwave))
+        self._rhs = np.zeros((ncomponent, nwave))
+
+    def add(self, bands: Array, shares: Array, data: Array, weight: Array) -> None:
+        """Add the data of one fiber.
+
+        Parameters
+        ----------
+        bands : (ndiag, n) of the fiber's resolution matrix
+        shares : (ncomponent,) of the spectra in it
+        data, weight : (n,) and inverse variances; 0 leaves a bin out, whatever its data
+        """
+        alone = NormalEquations(*self._normal.shape[2:])
+        alone.add(bands, 1.0, data, weight)
+        self._rhs += shares[:, None] * alone.rhs
+        for a, b in zip(*np.triu_indices(len(shares)), strict=True):
+            self._normal[a, b] += shares[a] * shares[b] * alone.normal
+
+    def solve(self) -> CommonComponents:
+        """The spectra; bins without data are 0 and not `known`."""
+        ncomponent, _, ndiag, nwave = self._normal.shape
+        known = self._normal[0, 0, 0] > 0
+        band = np.zeros((nwave * ncomponent, ndiag * ncomponent))
+        for a in range(ncomponent):
+            for b in range(ncomponent):
+                part = self._normal[min(a, b), max(a, b)]
+                for d in range(ndiag):
+                    if (to := d * ncomponent + b - a) >= 0:
+                        band[a::ncomponent, to] = part[d]
+            ridge = _RIDGE if a == 0 else _COMPONENT_RIDGE
+            diagonal = band[a::ncomponent, 0]
+            band[a::ncomponent, 0] = np.where(known & (diagonal > 0), diagonal * (1.0 + ridge), 1.0)
+        model = np.ascontiguousarray(self._rhs.T).ravel()
+        factorize(band)
+        solve(band, model)
+        return CommonComponents(model.reshape(nwave, ncomponent).T.copy(), inverse_band(band), known)
 
 
 def spread(bands: Array, model: Array) -> Array:

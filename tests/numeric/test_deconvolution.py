@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qlstream.datamodel.resolution import Resolution
-from qlstream.numeric.deconvolution import NormalEquations, spread
+from qlstream.numeric.deconvolution import ComponentEquations, NormalEquations, spread
 
 NWAVE, NDIAG = 200, 11
 
@@ -101,3 +101,45 @@ def test_the_unit_matrix_gives_the_weighted_mean(fibers):
 def test_data_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="here are 11 diagonals of 200 bins"):
         NormalEquations(NDIAG, NWAVE).add(np.ones((9, NWAVE)), 1.0, np.ones(NWAVE), np.ones(NWAVE))
+
+
+def test_several_spectra_and_their_error_are_those_of_the_dense_system(fibers):
+    rng, resolutions, model, _ = fibers
+    shares = np.column_stack([np.ones(12), rng.uniform(-1, 1, (12, 2))])
+    spectra = np.stack([model, 0.05 * model, 10 + rng.normal(size=NWAVE)])
+    expected = [r.dot(p @ spectra) for p, r in zip(shares, resolutions, strict=True)]
+    data = [e + np.sqrt(e) * rng.normal(size=NWAVE) for e in expected]
+    weight = [1 / e for e in expected]
+    equations = ComponentEquations(NDIAG, NWAVE, 3)
+    for r, p, d, w in zip(resolutions, shares, data, weight, strict=True):
+        equations.add(r.data, p, d, w)
+
+    common = equations.solve()
+
+    a, b = np.zeros((3 * NWAVE, 3 * NWAVE)), np.zeros(3 * NWAVE)
+    for r, p, d, w in zip(resolutions, shares, data, weight, strict=True):
+        whole = np.kron(p, r.dense())
+        a += whole.T @ (w[:, None] * whole)
+        b += whole.T @ (w * d)
+    # as in the solution, a millionth on the diagonal of the second and third: their sharpest waves are not determined
+    a[NWAVE:, NWAVE:] += 1e-6 * np.diag(np.diag(a)[NWAVE:])
+    for share in ([1.0, 0.5, -0.3], [1.0, 0.0, 0.0]):
+        matrix = np.kron(share, resolutions[5].dense())
+        seen = common.seen_through(resolutions[5].data, np.array(share))
+        np.testing.assert_allclose(seen, matrix @ np.linalg.solve(a, b), rtol=1e-5)
+        dense = np.diag(matrix @ np.linalg.inv(a) @ matrix.T)
+        np.testing.assert_allclose(common.variance_through(resolutions[5].data, np.array(share)), dense, rtol=1e-4)
+
+
+def test_bins_that_no_fiber_tells_are_not_known_in_any_of_several_spectra(fibers):
+    rng, resolutions, model, _ = fibers
+    equations = ComponentEquations(NDIAG, NWAVE, 2)
+    for r in resolutions:
+        w = np.full(NWAVE, 1.0)
+        w[80:120] = 0.0
+        equations.add(r.data, np.array([1.0, rng.uniform(-1, 1)]), r.dot(model), w)
+
+    variance = equations.solve().variance_through(resolutions[0].data, np.array([1.0, 0.2]))
+
+    assert np.isinf(variance[90:110]).all()
+    assert np.isfinite(variance[:70]).all()
