@@ -8,13 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qlstream.datamodel.masks import fatal_fiber_bits
+
+Array = NDArray[np.float64]
+
 _PER_EXPOSURE = (
     *("TARGETID", "PRIORITY", "SUBPRIORITY", "NIGHT", "EXPID", "MJD", "TILEID", "EXPTIME", "PETAL_LOC", "DEVICE_LOC"),
     *("LOCATION", "FIBER", "FIBERSTATUS", "FIBERASSIGN_X", "FIBERASSIGN_Y", "LAMBDA_REF", "PLATE_RA", "PLATE_DEC"),
     *("NUM_ITER", "FIBER_X", "FIBER_Y", "DELTA_X", "DELTA_Y", "FIBER_RA", "FIBER_DEC", "PSF_TO_FIBER_SPECFLUX"),
     *("FLAT_TO_PSF_FLUX", "HELIOCOR_OFFSET"),
 )
-_ONLY_PER_EXPOSURE = frozenset(_PER_EXPOSURE) - {"TARGETID", "PETAL_LOC", "TILEID"}
+# of these, what does not change within a tile stays with the target if all exposures are of one tile
+_OF_ONE_TILE = frozenset(
+    ("TILEID", "PETAL_LOC", "DEVICE_LOC", "LOCATION", "FIBER", "PRIORITY", "SUBPRIORITY", "PLATE_RA", "PLATE_DEC")
+)
 
 
 def coadd_fibermap(
@@ -32,10 +39,19 @@ def coadd_fibermap(
     ntarget = int(group.max()) + 1 if len(group) else 0
     first = np.array([int(np.argmax(group == n)) for n in range(ntarget)], dtype=np.int64)
     whole = np.logical_or.reduce([np.asarray(u) for u in used.values()]) if used else np.ones(len(group), dtype=bool)
-    kept = [name for name in names if name not in _ONLY_PER_EXPOSURE]
-    columns: dict[str, NDArray[Any]] = {name: fibermap[name][first] for name in kept}
+    one_tile = "TILEID" in names and np.unique(fibermap["TILEID"]).size == 1
+    per_exposure = frozenset(_PER_EXPOSURE) - {"TARGETID"} - (_OF_ONE_TILE if one_tile else frozenset())
+    columns: dict[str, NDArray[Any]] = {}
+    for name in names:
+        if name.endswith("_TARGET") and fibermap[name].dtype.kind in "iu":
+            columns[name] = np.zeros(ntarget, fibermap[name].dtype)  # a target may be chosen anew between tiles
+            np.bitwise_or.at(columns[name], group, fibermap[name])
+        elif name not in per_exposure:
+            columns[name] = fibermap[name][first]
     columns |= _counts(fibermap, group, ntarget, whole)
-    columns |= _means(fibermap, group, ntarget, whole)
+    if "FIBERSTATUS" in names:
+        columns["COADD_FIBERSTATUS"] = _status(fibermap["FIBERSTATUS"], group, ntarget, whole, used)
+    columns |= _means(fibermap, group, ntarget, whole, one_tile)
     exposures: dict[str, NDArray[Any]] = {name: fibermap[name] for name in _PER_EXPOSURE if name in names}
     exposures |= {f"IN_COADD_{band.upper()}": np.asarray(u) for band, u in used.items()}
     return as_table(columns), as_table(exposures)
@@ -62,19 +78,33 @@ def _counts(
             pairs = np.unique(np.stack([group[used], fibermap[column][used].astype(np.int64)]), axis=1)
             out[name] = np.bincount(pairs[0], minlength=ntarget).astype("i2")
     if "NIGHT" in names:
-        night = fibermap["NIGHT"].astype("i4")
-        out["FIRSTNIGHT"], out["LASTNIGHT"] = _extremes(night, group, ntarget)
+        night = fibermap["NIGHT"].astype("i4")[used]
+        out["FIRSTNIGHT"], out["LASTNIGHT"] = _extremes(night, group[used], ntarget)
     if "MJD" in names:
-        low, high = _extremes(fibermap["MJD"].astype("f8"), group, ntarget)
-        total = np.bincount(group, fibermap["MJD"], ntarget) / np.maximum(np.bincount(group, minlength=ntarget), 1)
-        out |= {"MIN_MJD": low, "MAX_MJD": high, "MEAN_MJD": total}
-    if "FIBERSTATUS" in names:
-        status = fibermap["FIBERSTATUS"].astype("i4")
-        common = np.full(ntarget, -1, "i4")
-        np.bitwise_and.at(common, group[used], status[used])
-        common[np.bincount(group[used], minlength=ntarget) == 0] = 0
-        out["COADD_FIBERSTATUS"] = common
+        mjd = fibermap["MJD"].astype("f8")[used]
+        low, high = _extremes(mjd, group[used], ntarget)
+        total = np.bincount(group[used], mjd, ntarget) / np.maximum(np.bincount(group[used], minlength=ntarget), 1)
+        out |= {"MIN_MJD": low, "MEAN_MJD": total, "MAX_MJD": high}
     return out
+
+
+def _status(
+    fiberstatus: NDArray[Any],
+    group: NDArray[np.int64],
+    ntarget: int,
+    whole: NDArray[np.bool_],
+    used: Mapping[str, NDArray[np.bool_]],
+) -> NDArray[np.int32]:
+    """The bits that all exposures in the coadd have; of a target without a good one in any band, those of any."""
+    status = fiberstatus.astype("i4")
+    good = np.zeros(len(status), dtype=bool)
+    for band in used:
+        good |= (status.astype(np.int64) & int(fatal_fiber_bits("all", band[0]))) == 0
+    common, any_of = np.full(ntarget, -1, "i4"), np.zeros(ntarget, "i4")
+    np.bitwise_and.at(common, group[whole], status[whole])
+    np.bitwise_or.at(any_of, group, status)
+    hopeless = np.bincount(group[good], minlength=ntarget) == 0
+    return np.where(hopeless, any_of, common).astype("i4")
 
 
 def _extremes(values: NDArray[Any], group: NDArray[np.int64], ntarget: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -85,22 +115,41 @@ def _extremes(values: NDArray[Any], group: NDArray[np.int64], ntarget: int) -> t
 
 
 def _means(
-    fibermap: NDArray[Any], group: NDArray[np.int64], ntarget: int, used: NDArray[np.bool_]
+    fibermap: NDArray[Any], group: NDArray[np.int64], ntarget: int, used: NDArray[np.bool_], one_tile: bool
 ) -> dict[str, NDArray[Any]]:
-    """Mean and scatter of where the fiber was. STD_ of angles are in arcsec."""
+    """Mean and scatter of where the fiber was. In the focal plane that means something within one tile only."""
+    names = fibermap.dtype.names or ()
     out: dict[str, NDArray[Any]] = {}
-    for column in ("DELTA_X", "DELTA_Y", "FIBER_X", "FIBER_Y", "FIBER_RA", "FIBER_DEC", "PSF_TO_FIBER_SPECFLUX"):
-        if column not in (fibermap.dtype.names or ()):
-            continue
-        values = fibermap[column].astype(float)
-        good = used & np.isfinite(values)
-        number = np.maximum(np.bincount(group[good], minlength=ntarget), 1)
-        mean = np.bincount(group[good], values[good], ntarget) / number
-        square = np.bincount(group[good], (values[good] - mean[group[good]]) ** 2, ntarget) / number
-        angle = column in ("FIBER_RA", "FIBER_DEC")
-        out[f"MEAN_{column}"] = mean.astype("f8" if angle else "f4")
-        if column in ("DELTA_X", "DELTA_Y"):
-            out[f"RMS_{column}"] = np.sqrt(square + mean**2).astype("f4")
-        elif angle:
-            out[f"STD_{column}"] = (3600.0 * np.sqrt(square)).astype("f4")
+    for column in ("DELTA_X", "DELTA_Y"):
+        if column in names:
+            mean, spread = _moments(fibermap[column], group, ntarget, used)
+            out[f"MEAN_{column}"] = mean.astype("f4")
+            out[f"RMS_{column}"] = np.hypot(mean, spread).astype("f4")
+    for column in ("FIBER_X", "FIBER_Y") if one_tile else ():
+        if column in names:
+            out[f"MEAN_{column}"] = _moments(fibermap[column], group, ntarget, used)[0].astype("f4")
+    if "FIBER_RA" in names and "FIBER_DEC" in names:
+        dec, spread_dec = _moments(fibermap["FIBER_DEC"], group, ntarget, used)
+        start = fibermap["FIBER_RA"].astype("f8")[[int(np.argmax(group == n)) for n in range(ntarget)]]
+        start = np.where(np.isfinite(start), start, 0.0)
+        near = (fibermap["FIBER_RA"] - start[group] + 180.0) % 360.0 - 180.0  # 359.9 and 0.1 deg are neighbours
+        ra, spread_ra = _moments(near, group, ntarget, used)
+        out["MEAN_FIBER_RA"] = (start + ra) % 360.0
+        out["STD_FIBER_RA"] = (3600.0 * spread_ra * np.cos(np.deg2rad(dec))).astype("f4")  # arcsec on the sky
+        out["MEAN_FIBER_DEC"], out["STD_FIBER_DEC"] = dec, (3600.0 * spread_dec).astype("f4")
+    if "PSF_TO_FIBER_SPECFLUX" in names:
+        mean, _ = _moments(fibermap["PSF_TO_FIBER_SPECFLUX"], group, ntarget, used)
+        out["MEAN_PSF_TO_FIBER_SPECFLUX"] = mean.astype("f4")
     return out
+
+
+def _moments(
+    column: NDArray[Any], group: NDArray[np.int64], ntarget: int, used: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """Mean and standard deviation over the exposures of each target that tell; 0 where none does."""
+    values = column.astype(float)
+    good = used & np.isfinite(values)
+    number = np.maximum(np.bincount(group[good], minlength=ntarget), 1)
+    mean = np.bincount(group[good], values[good], ntarget) / number
+    square = np.bincount(group[good], (values[good] - mean[group[good]]) ** 2, ntarget) / number
+    return mean, np.sqrt(square)
