@@ -32,6 +32,9 @@ _ROUNDS = 5  # of the refinement at most
 _TOLERANCE = 2e-4  # end of the refinement [pixel]
 _CLIP = 4.0  # a line that lies further from the smooth rows of its fibers has no known wavelength [sigma]
 _FINEST = 0.004  # but not if it lies closer than this [pixel]
+_SIDE = 12  # rows on each side of a line that tell what lies under it
+_BRIGHTEST = 8  # lonely lines of a lamp that are looked at
+_CLEAR = 10.0  # if they should be so bright [sigma]
 _ON = 0.02  # a lamp is on if its lines have at least this share of the light that their strengths imply
 
 
@@ -142,7 +145,7 @@ def burning_lamps(
 ) -> dict[str, float]:
     """How bright each lamp is against the line list, from its lonely lines in one fiber; 0: it is off.
 
-    Lamps whose lines all blend with those of others are taken to be as bright as the median.
+    Lamps whose lines are all too faint, or blend with those of others, are taken to be as bright as the median.
 
     Parameters
     ----------
@@ -164,25 +167,23 @@ def burning_lamps(
         for k in np.flatnonzero(own):
             near = np.abs(others["wave"] - wave[k]) < 5.0 * width[k] / part.dy_dwave(wave[k : k + 1])[0, 0]
             alone[k] = others["strength"][near].sum() < 0.1 * table["strength"][k]
-    found: dict[str, float] = {}
-    for name in np.unique(table["name"]):
-        total, expected = 0.0, 0.0
-        ratios = []
-        mine = np.flatnonzero((table["name"] == name) & alone & (y > 8) & (y < ny - 9))
-        for k in mine[np.argsort(-table["strength"][mine])][:8]:
+    sums: dict[str, list[tuple[float, float, float]]] = {str(name): [] for name in np.unique(table["name"])}
+    for name, seen in sums.items():
+        mine = np.flatnonzero((table["name"] == name) & alone & (y > _SIDE) & (y < ny - 1 - _SIDE))
+        for k in mine[np.argsort(-table["strength"][mine])][:_BRIGHTEST]:
             rows = np.arange(round(y[k]) - 2, round(y[k]) + 3)
-            near = np.abs(y[None, mine] - y[k])[0] < 2.0
-            total = float(flux[rows].sum()) - 5.0 * float(np.median(flux[max(rows[0] - 25, 0) : rows[-1] + 26]))
-            expected = float(table["strength"][mine][near].sum())
             if (ivar[rows] > 0).all():
-                ratios.append(total / expected)
-        if ratios:
-            found[str(name)] = max(float(np.median(ratios)), 0.0)
-    typical = float(np.median([r for r in found.values() if r > 0])) if any(found.values()) else 1.0
+                beside = float(np.median(flux[max(rows[0] - _SIDE, 0) : rows[-1] + _SIDE + 1]))
+                strength = float(table["strength"][mine][np.abs(y[mine] - y[k]) < 2.0].sum())
+                error = float(np.sqrt((1.0 / ivar[rows]).sum()))
+                seen.append((float(flux[rows].sum()) - len(rows) * beside, strength, error))
+    bright = [light / strength for seen in sums.values() for light, strength, error in seen if light > _CLEAR * error]
+    typical = float(np.median(bright)) if bright else 1.0
     lamps = {}
-    for name in np.unique(table["name"]):
-        ratio = found.get(str(name), typical) / typical
-        lamps[str(name)] = ratio if ratio > _ON else 0.0
+    for name, seen in sums.items():
+        ratios = [light / strength / typical for light, strength, error in seen if strength * typical > _CLEAR * error]
+        ratio = float(np.median(ratios)) if ratios else 1.0
+        lamps[name] = ratio if ratio > _ON else 0.0
     return lamps
 
 
