@@ -15,7 +15,8 @@ from qlstream.datamodel.qframe import CALIBRATED
 def apply_fluxcalib(frame: Frame, calib: FrameFluxCalib) -> Frame:
     """F/C with Var' = 1/(ivar C^2) + F^2/(ivar_C C^4) (spec offline-reduction §9).
 
-    Bins that the calibration does not cover have flux 0, ivar 0 and the bit LOWFLAT.
+    Bins that the calibration does not cover have flux 0, ivar 0 and the bit LOWFLAT. The fibermap gets the corrections
+    of each fiber: FLAT_TO_PSF_FLUX, which is in the flux, and PSF_TO_FIBER_SPECFLUX, which is not (spec datamodel §5.2).
 
     Returns
     -------
@@ -38,6 +39,18 @@ def apply_fluxcalib(frame: Frame, calib: FrameFluxCalib) -> Frame:
     variance[informed] = 1.0 / (frame.ivar[informed] * c[informed] ** 2)
     variance[informed] += flux[informed] ** 2 / (calib.ivar[informed] * c[informed] ** 2)
     mask = frame.mask | calib.mask | np.where(good, 0, np.uint32(SpecMask.LOWFLAT)).astype(np.uint32)
+    fibermap = frame.fibermap
+    if fibermap is not None and calib.fibercorr is not None:
+        fibermap = fibermap.with_columns(
+            PSF_TO_FIBER_SPECFLUX=calib.fibercorr["PSF_TO_FIBER_FLUX"].astype("f4"),
+            FLAT_TO_PSF_FLUX=calib.fibercorr["FLAT_TO_PSF_FLUX"].astype("f4"),
+        )
     return replace(
-        frame, flux=flux, ivar=np.where(informed, 1.0 / variance, 0.0), mask=mask, bunit=CALIBRATED, sky=None
+        frame,
+        flux=flux,
+        ivar=np.where(informed, 1.0 / variance, 0.0),
+        mask=mask,
+        fibermap=fibermap,
+        bunit=CALIBRATED,
+        sky=None,
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.lib.recfunctions import append_fields
 from numpy.typing import ArrayLike, NDArray
 
 from qlstream.datamodel.masks import FiberMask, fatal_fiber_bits
@@ -125,14 +124,18 @@ class Fibermap:
             text = np.char.decode(text, "ascii")
         return np.char.strip(text.astype(str))
 
+    def with_columns(self, **columns: NDArray[Any]) -> Fibermap:
+        """With these columns, (nspec,) each, in place of those of the same name, else behind the others."""
+        kept = {name: self.rows[name] for name in self.rows.dtype.names or ()} | columns
+        rows = np.zeros(len(self), dtype=[(name, values.dtype, values.shape[1:]) for name, values in kept.items()])
+        for name, values in kept.items():
+            rows[name] = values
+        return replace(self, rows=rows)
+
     def flagged(self, bits: ArrayLike) -> Fibermap:
         """With these bits, (nspec,) int32, added to FIBERSTATUS; the column is made if there is none."""
         status = self.column("FIBERSTATUS", 0).astype(np.int32) | np.asarray(bits, dtype=np.int32)
-        if "FIBERSTATUS" not in self:
-            return replace(self, rows=append_fields(self.rows, "FIBERSTATUS", status, usemask=False))
-        rows = self.rows.copy()
-        rows["FIBERSTATUS"] = status
-        return replace(self, rows=rows)
+        return self.with_columns(FIBERSTATUS=status)
 
     def is_usable(self, use: str, arm: str | None = None) -> NDArray[np.bool_]:
         """(nspec,) True where no FIBERSTATUS bit forbids `use` (see `fatal_fiber_bits`) in `arm`."""

@@ -57,7 +57,11 @@ class SkyResiduals:
 
     @property
     def significance(self) -> Array:
-        """(nwave,) weighted mean residual over its error: standard normal where the model is right; nan without any."""
+        """(nwave,) weighted mean residual over its error; nan without any.
+
+        Standard normal for fibers that had no part in the model. Those that made it leave a mean of nearly nothing by
+        construction: what stands out in them stands out in spite of that.
+        """
         mean, total = self.mean()
         return np.asarray(mean * np.sqrt(total))
 
