@@ -16,7 +16,7 @@ def apply_fluxcalib(frame: Frame, calib: FrameFluxCalib) -> Frame:
     """F/C with Var' = 1/(ivar C^2) + F^2/(ivar_C C^4) (spec offline-reduction §9).
 
     Bins that the calibration does not cover have flux 0, ivar 0 and the bit LOWFLAT. The fibermap gets the corrections
-    of each fiber: FLAT_TO_PSF_FLUX, which is in the flux, and PSF_TO_FIBER_SPECFLUX, which is not (spec datamodel §5.2).
+    of each fiber: FLAT_TO_PSF_FLUX, in the flux already, and PSF_TO_FIBER_SPECFLUX, not in it (spec datamodel §5.2).
 
     Returns
     -------
