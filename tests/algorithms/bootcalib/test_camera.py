@@ -121,12 +121,12 @@ def test_lines_that_blend_still_give_wavelengths(observe: Callable, camera: str,
     assert max(xsig, ysig) < 0.05
 
 
-def test_every_page_draws(boot: BootPSF, small) -> None:  # type: ignore[no-untyped-def]
+def test_every_panel_says_what_it_shows(boot: BootPSF, small) -> None:  # type: ignore[no-untyped-def]
+    """That the pages draw is seen where the step writes them."""
     figures = list(pages(boot, small, "r0"))
     assert len(figures) == 5
-    for figure in figures:
-        figure.draw_without_rendering()
-        assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
+    assert all(ax.get_ylabel() for figure in figures for ax in figure.axes)
+    assert all(any(ax.get_xlabel() for ax in figure.axes) for figure in figures)
 
 
 def test_images_that_do_not_fit_are_refused(pair, observe: Callable) -> None:  # type: ignore[no-untyped-def, type-arg]
