@@ -29,7 +29,8 @@ _IMAGING = 0.789  # of a point source's light in the fiber fluxes of the imaging
 _MARGIN = 3  # bins at either end that are not used
 _RANGE = 0.2  # a star that keeps less of its scale than this is no star of this exposure
 _ABSORBED = (3934.77, 3969.59, 5891.58, 5897.56)  # Ca H, K and Na D: between the stars and us
-_HALF = 6.0  # [Angstrom]
+_HALF, _BESIDE = 6.0, 20.0  # what such a line takes out, and what tells the calibration there [Angstrom]
+_LEAST_SNR = 0.5  # median per bin of all stars: less is no starlight
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,18 @@ def _fit(frame: Frame, index: NDArray[np.int64], models: Array, to_point: Array,
     known = np.isfinite(ratio).any(axis=0)
     start = np.zeros(frame.wave.size)
     start[known] = np.nanmedian(ratio[:, known], axis=0)
+    snr = float(np.median((data * np.sqrt(ivar))[usable])) if usable.any() else 0.0
+    if snr < _LEAST_SNR:
+        raise MissingCalibration(
+            f"the {len(index)} standard stars of {frame.camera} have a median S/N of {snr:.2f} per bin, needed "
+            f"{_LEAST_SNR:g}; clouds?"
+        )
     scales = _scales(data, ivar, start * seen)
     weight = np.where(usable, 1.0 / (1.0 / np.where(ivar > 0, ivar, 1.0) + (0.2 * data) ** 2), 0.0)
     weight = np.where((data - scales[:, None] * start * seen) ** 2 * weight > limits.nsig**2, 0.0, weight)
     kept = np.flatnonzero(scales > _RANGE)
     if not kept.size:
-        raise MissingCalibration(f"the standard stars of {frame.camera} give no light; clouds?")
+        raise MissingCalibration(f"no standard star of {frame.camera} follows its model")
     # from here on the true errors decide; 2 % of the model stand for what a template may be off
     scales /= 1.0 / (1.0 / scales[kept]).mean()
     fit = _solve(bands, models, data, weight, scales, kept)
@@ -222,15 +229,11 @@ def _vectors(frame: Frame, common: CommonSpectrum, nstars: int) -> tuple[Array, 
     value, mask = np.zeros(shape), np.zeros(shape, np.uint32)
     middle = np.ascontiguousarray(frame.resolution_of(frame.nspec // 2).data)
     variance = common.variance_through(middle)
-    smooth = common.model.copy()
-    for line in _ABSORBED:
-        inside = np.abs(frame.wave - line) < _HALF
-        if inside.any() and not inside.all():
-            smooth[inside] = np.interp(frame.wave[inside], frame.wave[~inside], smooth[~inside])
     for f in range(frame.nspec):
         bands = np.ascontiguousarray(frame.resolution_of(f).data)
         total = spread(bands, np.ones(frame.wave.size))
-        value[f] = spread(bands, smooth) / np.where(total > 0.1, total, 1.0)
+        value[f] = spread(bands, common.model) / np.where(total > 0.1, total, 1.0)
+    _bridge(frame.wave, value)
     value[:, :_MARGIN] = value[:, _MARGIN : _MARGIN + 1]
     value[:, -_MARGIN:] = value[:, -_MARGIN - 1 : -_MARGIN]
     good = np.isfinite(variance) & (variance > 0)
@@ -241,3 +244,19 @@ def _vectors(frame: Frame, common: CommonSpectrum, nstars: int) -> tuple[Array, 
     ok = good[None, :] & (value > 0)
     mask[~ok] = np.uint32(SpecMask.LOWFLAT)
     return np.where(ok, value, 0.0), np.where(ok, inverse[None, :], 0.0), mask
+
+
+def _bridge(wave: Array, value: Array) -> None:
+    """Straight lines through the bins beside interstellar absorption in its place, in all rows of `value`.
+
+    The bins are those after the resolution: before it, single ones are hardly determined.
+    """
+    absorbed = (np.abs(wave[:, None] - np.array(_ABSORBED)) < _HALF).any(axis=1)
+    for run in np.split(np.flatnonzero(absorbed), np.flatnonzero(np.diff(np.flatnonzero(absorbed)) > 1) + 1):
+        if not run.size:
+            continue
+        near = (wave > wave[run[0]] - _BESIDE) & (wave < wave[run[-1]] + _BESIDE) & ~absorbed
+        if near[: run[0]].any() and near[run[-1] :].any():
+            middle = wave[run].mean()
+            slope = np.polynomial.polynomial.polyfit(wave[near] - middle, value[:, near].T, 1)
+            value[:, run] = slope[0][:, None] + slope[1][:, None] * (wave[run] - middle)

@@ -79,17 +79,11 @@ def fit_stars(
     for n, k in enumerate(sorted(chosen)):
         progress(n / len(chosen))
         ebv = float(fibermap.column("EBV", 0.0)[k])
-        color = _color(fibermap, k, ebv)
+        color = _color(fibermap, k, _reddening(templates, ebv))
         model_color = magnitudes["G"] - magnitudes["R"]
         near = np.abs(model_color - color) < delta_color
         usable = np.flatnonzero(near) if near.any() else np.arange(len(templates))
-        part = StarTemplates(
-            templates.wave,
-            templates.flux[usable],
-            templates.teff[usable],
-            templates.logg[usable],
-            templates.feh[usable],
-        )
+        part = templates.take(usable)
         spectra = [_combined(by_arm[arm], k) for arm in arms]
         match = match_star(spectra, part, limits)
         coef = np.zeros(len(templates))
@@ -126,12 +120,18 @@ def _combined(frames: Sequence[Frame], k: int) -> StarSpectrum:
     return StarSpectrum(frames[0].wave, flux, total, frames[best].resolution_of(k).data)
 
 
-def _color(fibermap: Fibermap, k: int, ebv: float) -> float:
+def _color(fibermap: Fibermap, k: int, reddening: float) -> float:
     """g - r of a star without the Galaxy's dust [mag]."""
     observed = -2.5 * np.log10(float(fibermap.column("FLUX_G")[k]) / float(fibermap.column("FLUX_R")[k]))
-    centres = np.array([4770.0, 6370.0])
-    reddening = -2.5 * np.log10(transmission(centres, ebv))
-    return float(observed - (reddening[0] - reddening[1]))
+    return float(observed - reddening)
+
+
+def _reddening(templates: StarTemplates, ebv: float) -> float:
+    """What dust adds to g - r of the middle template [mag]; it is nearly the same for all stars."""
+    flux = templates.flux[len(templates) // 2].astype(np.float64) * _FLUX_UNIT
+    behind = flux * transmission(templates.wave, ebv)
+    g, r = (_magnitude(templates.wave, behind, b) - _magnitude(templates.wave, flux, b) for b in _FILTERS)
+    return g - r
 
 
 def _template_magnitudes(templates: StarTemplates) -> Mapping[str, Array]:

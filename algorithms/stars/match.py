@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from algorithms.stars.continuum import bridged, running_median
+from algorithms.stars.continuum import MEDIAN_WIDTH, bridged, running_median
 from qlstream.datamodel.stars import StarTemplates
 from qlstream.numeric.deconvolution import spread
 
@@ -79,9 +79,10 @@ class MatchLimits:
 def match_star(parts: Sequence[StarSpectrum], templates: StarTemplates, limits: MatchLimits) -> StarMatch:
     """Compare the line spectrum of a star with all templates, at its redshift, and mix the best.
 
-    Data and templates are divided by their running medians, so neither calibration nor colour matters. The redshift is
-    that of the template that fits best at rest; a mixture of the best ones, with weights that are not negative, then
-    stands for what lies between the grid points.
+    Data and templates are divided by their running medians, so neither calibration nor colour matters much. The
+    redshift is that of the template that fits best at rest; a mixture of the best ones, with weights that are not
+    negative, then stands for what lies between the grid points. A median knows no curvature in its window: so the ratio
+    of data and first mixture, smoothed, is put on the templates, and the mixture found once more.
 
     Raises
     ------
@@ -93,21 +94,52 @@ def match_star(parts: Sequence[StarSpectrum], templates: StarTemplates, limits: 
     chi2 = _chi2(parts, observed, templates, np.arange(len(templates)), 0.0)
     best = int(np.argmin(chi2))
     redshift = _redshift(parts, observed, templates, best, limits)
-    chi2 = _chi2(parts, observed, templates, np.arange(len(templates)), redshift)
-    order = np.argsort(chi2)[: limits.neighbours]
-    models = np.concatenate([_models(part, templates, order, redshift) for part in parts], axis=1)
-    data = np.concatenate([ratio for ratio, _ in observed])
-    weight = np.concatenate([w for _, w in observed])
-    root = np.sqrt(weight)
-    coef, _ = nnls((models * root).T, data * root)
-    total = coef.sum()
-    coef = coef / total if total > 0 else np.eye(1, len(order))[0]
-    freedom = max(int((weight > 0).sum()) - 2, 1)
-    final = float((weight * (data - coef @ models) ** 2).sum() / freedom)
+    flat = [np.ones(part.wave.size) for part in parts]
+    order, coef, _ = _mixture(parts, observed, templates, redshift, flat, limits.neighbours)
+    curves = [_response(part, templates, order, coef, redshift) for part in parts]
+    order, coef, final = _mixture(parts, observed, templates, redshift, curves, limits.neighbours)
     all_coef = np.zeros(len(templates))
     all_coef[order] = coef
     mean = [float(all_coef @ values) for values in (templates.teff, templates.logg, templates.feh)]
     return StarMatch(all_coef, redshift, final, *mean)
+
+
+def _mixture(
+    parts: Sequence[StarSpectrum],
+    observed: Sequence[tuple[Array, Array]],
+    templates: StarTemplates,
+    redshift: float,
+    curves: Sequence[Array],
+    neighbours: int,
+) -> tuple[NDArray[np.int64], Array, float]:
+    """The best templates, their weights, which sum to 1, and chi2 per degree of freedom of their mixture."""
+    every = np.arange(len(templates))
+    models = [_models(part, templates, every, redshift, curve) for part, curve in zip(parts, curves, strict=True)]
+    chi2 = np.zeros(len(templates))
+    for model, (ratio, weight) in zip(models, observed, strict=True):
+        chi2 += ((model - ratio) ** 2 * weight).sum(axis=1)
+    order = np.argsort(chi2)[:neighbours]
+    chosen = np.concatenate([model[order] for model in models], axis=1)
+    data = np.concatenate([ratio for ratio, _ in observed])
+    weight = np.concatenate([w for _, w in observed])
+    root = np.sqrt(weight)
+    coef, _ = nnls((chosen * root).T, data * root)
+    total = coef.sum()
+    coef = coef / total if total > 0 else np.eye(1, len(order))[0]
+    freedom = max(int((weight > 0).sum()) - 2, 1)
+    return order, coef, float((weight * (data - coef @ chosen) ** 2).sum() / freedom)
+
+
+def _response(
+    part: StarSpectrum, templates: StarTemplates, order: NDArray[np.int64], coef: Array, redshift: float
+) -> Array:
+    """(nwave,) what the instrument makes of the mixture, smoothed over twice the width of the running median."""
+    model = coef @ _seen(part, templates, order, redshift)
+    good = (part.ivar > 0) & (model > 0)
+    ratio = bridged(part.flux / np.where(model > 0, model, 1.0), good)
+    level = float(np.median(np.abs(ratio)))
+    smooth = running_median(part.wave, ratio, 2 * MEDIAN_WIDTH)
+    return np.asarray(np.maximum(smooth / level, 0.05) if level > 0 else np.ones(part.wave.size))
 
 
 def model_spectrum(templates: StarTemplates, coef: Array, redshift: float, wave: Array) -> Array:
@@ -140,12 +172,24 @@ def _spoiled(wave: Array) -> NDArray[np.bool_]:
     return bad
 
 
-def _models(part: StarSpectrum, templates: StarTemplates, chosen: NDArray[np.int64], redshift: float) -> Array:
-    """(n, nwave) templates through the resolution of the spectrum, over their running medians."""
+def _seen(part: StarSpectrum, templates: StarTemplates, chosen: NDArray[np.int64], redshift: float) -> Array:
+    """(n, nwave) templates through the resolution of the spectrum."""
     shifted = templates.wave * (1.0 + redshift)
     on_grid = np.stack([np.interp(part.wave, shifted, templates.flux[k]) for k in chosen])
     seen = np.stack([spread(part.bands, row) for row in on_grid])
     seen /= np.maximum(spread(part.bands, np.ones(part.wave.size)), 0.1)  # the ends of the grid lose light
+    return np.asarray(seen)
+
+
+def _models(
+    part: StarSpectrum,
+    templates: StarTemplates,
+    chosen: NDArray[np.int64],
+    redshift: float,
+    curve: Array | float = 1.0,
+) -> Array:
+    """(n, nwave) templates as they are seen through a response `curve`, over their running medians."""
+    seen = _seen(part, templates, chosen, redshift) * curve
     return np.asarray(seen / running_median(part.wave, seen))
 
 

@@ -1,0 +1,124 @@
+"""The standard stars of a petal: which are taken, and whether their models have the true flux."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from speclite import filters
+
+from algorithms.stars.fit import fit_stars, star_fibers
+from algorithms.stars.match import MatchLimits
+from qlstream.calibration.served import MissingCalibration
+from qlstream.datamodel.fibermap import Fibermap
+from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.resolution import Resolution
+from qlstream.datamodel.stars import StarTemplates
+from qlstream.numeric.deconvolution import spread
+from qlstream.numeric.dust import transmission
+from qlstream.simulate import templates as shapes
+
+Array = NDArray[np.float64]
+
+FINE = np.arange(3450.0, 8000.0, 0.5)
+WAVE = 3600.0 + 2.0 * np.arange(1050)
+BANDS = Resolution.from_widths(np.full(WAVE.size, 0.9), 11).data
+# fiber: class, temperature, r magnitude, reddening, electrons per flux
+SKY, FAINT, NO_PHOTOMETRY, BROKEN = 3, 4, 5, 6
+STARS = {0: (5900.0, 17.0, 0.0), 1: (6550.0, 17.5, 0.15), 2: (7100.0, 16.5, 0.4)}
+
+
+def templates() -> StarTemplates:
+    temperature = np.arange(5400.0, 7900.0, 100.0)
+    flux = np.stack([shapes.star(FINE, t) for t in temperature])
+    n = len(temperature)
+    return StarTemplates(FINE, (flux / flux.mean(axis=1, keepdims=True)).astype(np.float32), temperature,
+                         np.full(n, 4.0), np.full(n, -1.5))  # fmt: skip
+
+
+def true_flux(temperature: float, magnitude: float, ebv: float) -> tuple[Array, dict[str, float]]:
+    """Spectrum [1e-17 erg/s/cm2/Angstrom] at FINE, and its fluxes [nanomaggy]."""
+    flux = shapes.star(FINE, temperature) * transmission(FINE, ebv)
+    magnitudes = {}
+    for band in ("g", "r"):
+        curve = filters.load_filter(f"decam2014-{band}")
+        padded, wave = curve.pad_spectrum(1e-17 * flux, FINE, method="edge")
+        magnitudes[band.upper()] = curve.get_ab_magnitude(padded, wave)
+    return flux * 10 ** (0.4 * (magnitudes["R"] - magnitude)), {
+        band: 10 ** (0.4 * (22.5 - m + magnitudes["R"] - magnitude)) for band, m in magnitudes.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def petal() -> Frame:
+    rng = np.random.default_rng(6)
+    columns: list[tuple[str, Any]] = [
+        ("FIBER", "i4"), ("TARGETID", "i8"), ("OBJTYPE", "U3"), ("DESI_TARGET", "i8"), ("FIBERSTATUS", "i4"),
+        ("FLUX_G", "f4"), ("FLUX_R", "f4"), ("EBV", "f4"),
+    ]  # fmt: skip
+    rows = np.zeros(7, dtype=columns)
+    rows["FIBER"], rows["TARGETID"], rows["OBJTYPE"] = 500 + np.arange(7), 39000 + np.arange(7), "TGT"
+    rows["DESI_TARGET"] = np.int64(1) << 33
+    rows["OBJTYPE"][SKY], rows["DESI_TARGET"][SKY] = "SKY", np.int64(1) << 32
+    flux, ivar = np.zeros((7, WAVE.size)), np.zeros((7, WAVE.size))
+    response = 80.0 * (1 + 0.4 * np.sin(WAVE / 900.0))
+    for fiber in range(7):
+        temperature, magnitude, ebv = STARS.get(fiber, (6200.0, 17.0, 0.05))
+        if fiber == FAINT:
+            magnitude = 24.0
+        truth, fluxes = true_flux(temperature, magnitude, ebv)
+        rows["EBV"][fiber], rows["FLUX_G"][fiber], rows["FLUX_R"][fiber] = ebv, fluxes["G"], fluxes["R"]
+        electrons = response * np.interp(WAVE, FINE, truth) * (fiber != SKY)
+        seen = spread(BANDS, electrons)
+        variance = np.maximum(seen, 0) + 60.0
+        flux[fiber], ivar[fiber] = seen + rng.normal(size=seen.size) * np.sqrt(variance), 1 / variance
+    rows["FLUX_R"][NO_PHOTOMETRY] = 0.0
+    rows["FIBERSTATUS"][BROKEN] = 1 << 16
+    return Frame(
+        WAVE, flux, ivar, np.zeros(flux.shape, np.uint32), rows["FIBER"], np.repeat(BANDS[None], 7, axis=0),
+        fibermap=Fibermap(rows), meta={"CAMERA": "b1", "EXPID": 9, "NIGHT": 20260115},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(petal: Frame) -> Any:
+    return fit_stars([petal], templates(), MatchLimits())
+
+
+def test_stars_have_target_bits_photometry_light_and_whole_fibers(petal: Frame, fitted: Any) -> None:
+    assert petal.fibermap is not None
+    assert star_fibers(petal.fibermap).tolist() == [0, 1, 2, FAINT]
+    assert fitted.fibers.tolist() == [500, 501, 502], "the faint one has no S/N"
+    assert fitted.metadata["TARGETID"].tolist() == [39000, 39001, 39002]
+
+
+def test_models_have_the_true_flux_behind_dust_and_all(fitted: Any) -> None:
+    """Photometry is exact here, so what is left is the temperature: 20 K are 2 % at 3700 Angstrom, 0.3 % in r."""
+    inside = (FINE > 3700) & (FINE < 7900)
+    for k, given in enumerate(STARS.values()):
+        ratio = fitted.flux[k][inside] / true_flux(*given)[0][inside]
+        print(f"{given}: T {fitted.metadata['TEFF'][k]:.0f}, model/truth {ratio.mean():.4f}, "
+              f"{ratio.min():.4f} to {ratio.max():.4f}")  # fmt: skip
+        assert fitted.metadata["TEFF"][k] == pytest.approx(given[0], abs=120)
+        assert np.median(ratio[(FINE[inside] > 5600) & (FINE[inside] < 7200)]) == pytest.approx(1, abs=0.01)
+        assert abs(ratio - 1).max() < 0.06
+
+
+def test_colours_of_data_and_model_agree_once_dust_is_taken_off(fitted: Any) -> None:
+    difference = fitted.metadata["DATA_G-R"] - fitted.metadata["MODEL_G-R"]
+    print("data - model g-r", difference.round(4))
+    assert abs(difference).max() < 0.015, "0.4 of E(B-V) redden g-r by 0.4 mag; 50 K of the temperature, by 0.01"
+
+
+def test_a_night_without_light_or_without_a_fibermap_has_no_stars(petal: Frame) -> None:
+    with pytest.raises(MissingCalibration, match="S/N above"):
+        fit_stars([petal], templates(), MatchLimits(), min_snr=1e6)
+    bare = Frame(petal.wave, petal.flux, petal.ivar, petal.mask, petal.fibers, petal.resolution, meta=petal.meta)
+    with pytest.raises(MissingCalibration, match="fibermap"):
+        fit_stars([bare], templates(), MatchLimits())
+
+
+def test_the_best_stars_are_kept_if_there_are_too_many(petal: Frame) -> None:
+    assert fit_stars([petal], templates(), MatchLimits(), max_stars=1).fibers.tolist() == [502]
