@@ -77,7 +77,8 @@ def fit_field(
     own = np.zeros((nfiber, own_degree + 1))
     if own_degree >= 0:
         left = (flat_value - design @ coef).reshape(nline, nfiber)
-        use = good.reshape(nline, nfiber)
+        # a fiber that lies beside the common field is what this part is for: only lost measurements are left out
+        use = (np.isfinite(flat_error) & np.isfinite(flat_value)).reshape(nline, nfiber)
         own_design = series.legvander(u, own_degree)
         for f in range(nfiber):
             w = np.where(use[:, f], 1.0 / np.where(use[:, f], error[:, f], 1.0) ** 2, 0.0)

@@ -83,6 +83,7 @@ def fit_psf(
     wave: Array,
     bundles: NDArray[np.int64],
     limits: FitLimits,
+    alone: NDArray[np.bool_] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> FittedPSF:
     """Fit the PSF of every bundle.
@@ -91,13 +92,15 @@ def fit_psf(
     ----------
     pix, ivar : (ny, nx) preprocessed arc [electron]; ivar 0 takes a pixel out
     start : a PSF whose traces are right to about a pixel
-    wave : (nline,) lines to use, increasing [Angstrom]; those that stand too close for their widths spoil each other
+    wave : (nline,) lines whose light is in the model, increasing [Angstrom]
     bundles : first fiber of each bundle and, last, the number of fibers
+    alone : (nline,) lines that are measured; default all. What others leave behind must not reach them
     """
+    measured = np.ones(wave.size, dtype=bool) if alone is None else alone
     parts, chi2, counts, status = [], [], [], []
     for number in range(len(bundles) - 1):
         part = start.select(slice(int(bundles[number]), int(bundles[number + 1])))
-        fitted, rchi2, nspots, failed = _fit_bundle(pix, ivar, part, wave, limits)
+        fitted, rchi2, nspots, failed = _fit_bundle(pix, ivar, part, wave, measured, limits)
         parts.append(fitted)
         chi2.append(rchi2)
         counts.append(nspots)
@@ -111,6 +114,7 @@ def _fit_bundle(
     ivar: NDArray[np.float32],
     psf: GaussHermitePSF,
     wave: Array,
+    measured: NDArray[np.bool_],
     limits: FitLimits,
 ) -> tuple[GaussHermitePSF, float, int, bool]:
     first = psf
@@ -132,6 +136,7 @@ def _fit_bundle(
             here, x - columns.start, y, *widths, np.maximum(flux, 0.0), residual, weight, degree, background=True
         )
         good = (moments.snr > limits.min_snr) & (spots.row >= 0) & (spots.row + spots.image.shape[2] <= pix.shape[0])
+        good &= measured[:, None]
         nspots = int(good.sum())
         if nspots < 4 * psf.nspec or np.count_nonzero(good.any(axis=1)) < 4:
             return first, float("nan"), nspots, True

@@ -20,6 +20,8 @@ from qlstream.io.psf import read_psf, write_psf
 from qlstream.pipeline.algorithm import StageParams
 from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 
+_MERGED = 1.5  # [sigma of a spot]; lines that stand closer are one spot
+
 
 class FitPSFStep(FileStep):
     """Fit the Gauss-Hermite PSF of all bundles."""
@@ -37,7 +39,10 @@ class FitPSFStep(FileStep):
         legendre_degree_x: int = Field(1, ge=0, le=4, description="degree of widths and shape over a bundle's fibers")
         trace_degree_wave: int = Field(5, ge=0, le=9, description="degree of the move of the traces over wavelength")
         max_lines: int = Field(60, ge=4, description="the brightest so many lines are used")
-        separation: float = Field(2.5, gt=0, description="lines that stand closer are not used [sigma of a spot]")
+        separation: float = Field(4.0, gt=0, description="lines with nearer neighbours are not measured [sigma]")
+        contamination: float = Field(
+            0.05, ge=0, description="light of such neighbours that is tolerated, of the line's"
+        )
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
         p = self.params
@@ -47,7 +52,7 @@ class FitPSFStep(FileStep):
         given = files.get("psf")
         start = read_psf(given) if given else context_of(header, p).calibration.psf
         context = context_of(header, p, PSF=start)
-        wave = self._lines(start, image.pix.shape[0])
+        wave, alone = self._lines(start, image.pix.shape[0])
         fibers = context.instrument.fibers(context.camera)
         step = np.flatnonzero(np.diff(context.instrument.bundle_of(fibers))) + 1
         bundles = np.r_[0, step, len(fibers)]
@@ -56,11 +61,20 @@ class FitPSFStep(FileStep):
             gh_degree=p.gh_degree,
             degree_fiber=p.legendre_degree_x,
             degree_wave=p.legendre_degree_wave,
-            trace_degree_wave=p.trace_degree_wave,
+            # few lines cannot bend a trace: its own form then stays that of the start
+            trace_degree_wave=min(p.trace_degree_wave, int(alone.sum()) // 3),
+            own_degree=min(3, int(alone.sum()) // 6),
         )
         number = len(bundles) - 1
         fitted = fit_psf(
-            image.pix, ivar, start, wave, bundles, limits, lambda n: report(0.1 + 0.8 * n / number, f"bundle {n}")
+            image.pix,
+            ivar,
+            start,
+            wave,
+            bundles,
+            limits,
+            alone,
+            lambda n: report(0.1 + 0.8 * n / number, f"bundle {n}"),
         )
         failed = np.flatnonzero(fitted.status)
         if len(failed) == number:
@@ -73,23 +87,23 @@ class FitPSFStep(FileStep):
         meta = {**start.meta, **keep, **cards, "CAMERA": image.camera, "NBUNDLE": number}
         write_psf(files.outputs["psf"], replace(fitted.psf, meta=meta))
 
-    def _lines(self, start: GaussHermitePSF, ny: int) -> NDArray[np.float64]:
-        """The brightest lines that stand apart at the widths of the spots and lie on the CCD, increasing."""
+    def _lines(self, start: GaussHermitePSF, ny: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The brightest lines on the CCD, increasing; and which of them stand alone at the widths of the spots."""
         table = lines.arc_lines()
         y = start.traces.y_vs_wave(table["wave"])
         inside = ((y > start.hsizey) & (y < ny - start.hsizey - 1)).all(axis=0)
-        domain = (table["wave"] > start.traces.wavemin) & (table["wave"] < start.traces.wavemax)
-        table = table[inside & domain]
-        chosen: list[float] = []
-        for wave in table["wave"][np.argsort(table["strength"])[::-1]]:
-            at = np.array([wave])
-            middle = start.nspec // 2
-            width = float(start.parameter("GHSIGY", at)[middle, 0] / start.traces.dy_dwave(at)[middle, 0])
-            if all(abs(wave - other) > self.params.separation * width for other in chosen):
-                chosen.append(float(wave))
-            if len(chosen) == self.params.max_lines:
-                break
-        return np.sort(np.array(chosen))
+        inside &= (table["wave"] > start.traces.wavemin) & (table["wave"] < start.traces.wavemax)
+        middle = start.nspec // 2
+        dispersion = start.traces.dy_dwave(table["wave"])[middle]
+        width = np.where(inside, start.parameter("GHSIGY", table["wave"])[middle] / dispersion, 1.0)
+        alone = lines.is_isolated(table, self.params.separation * width, self.params.contamination)
+        chosen: list[int] = []
+        for k in np.argsort(table["strength"])[::-1]:
+            apart = all(abs(table["wave"][k] - table["wave"][n]) > _MERGED * width[k] for n in chosen)
+            if inside[k] and apart and len(chosen) < self.params.max_lines:
+                chosen.append(int(k))
+        order = np.array(sorted(chosen), dtype=np.int64)
+        return table["wave"][order], alone[order]
 
 
 class MeanPSFStep(FileStep):
