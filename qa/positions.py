@@ -44,7 +44,7 @@ class Fiber_Positions(MonitoringAlg[CameraSpectra]):
         lost: float = Field(0.7, gt=0, lt=1, description="a target with less than this part of its light is lost")
         nsigma: float = Field(4.0, gt=0, description="significance with which the light of a lost target is missing")
         sky_error: float = Field(0.005, ge=0, description="error of the subtracted sky, as a fraction of it")
-        min_visible: int = Field(20, ge=1, description="with fewer visible targets no lost fraction is told")
+        min_visible: int = Field(8, ge=1, description="with fewer visible targets no lost fraction is told")
 
     def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
         qframe = spectra.per_bin()
