@@ -72,7 +72,7 @@ def test_coordinates_alone_tell_where_the_light_cannot(observe):
     """Targets far below the sky's error."""
     result = observe(np.full(NSPEC, 0.001), misplaced(10, 0.2, 0.005), clouds=0.01)
 
-    assert np.isnan(result.metrics["NLOST"])
+    assert "NLOST" not in result.metrics
     assert result.metrics["BADPOS_FRACTION"] == pytest.approx(10 / NSPEC)
     assert severities(result)["NOFFTARGET"] == QASeverity.ALARM
 
@@ -81,6 +81,18 @@ def test_clouds_over_all_fibers_are_no_lost_fibers(observe):
     result = observe(np.ones(NSPEC), clouds=0.3)
 
     assert result.metrics["NLOST"] == 0
+
+
+def test_light_of_cosmic_rays_in_faint_targets_does_not_make_the_others_lost(observe):
+    """Three bright stars, and faint targets of which some show a hundred times their light."""
+    faint = np.where(np.arange(NSPEC) < 8, 20.0, 0.3)
+    share = np.where(np.arange(NSPEC) % 6 == 5, 100.0, 1.0) * faint / 20.0
+    share[:8] = 1.0
+
+    result = observe(share, FLUX_R=faint, FIBERFLUX_R=faint * aperture_fraction(1.5, 1.0))
+
+    assert result.metrics["NLOST"] == 0
+    assert np.isfinite(result.per_fiber["LIGHT_RATIO"]).sum() == 3
 
 
 def test_large_galaxies_are_not_lost(observe):
