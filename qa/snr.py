@@ -116,7 +116,7 @@ class Calculate_SNR(MonitoringAlg[CameraSpectra]):
             "DEC": fibermap.column("TARGET_DEC", np.nan).astype(float),
         }
         vectors["OBJLIST"] = np.array(CLASSES)
-        vectors["FIT_FILTER"] = np.array([band])
+        vectors["FIT_FILTER"], vectors["FILTERS"] = np.array([band]), np.array([context.arm.filter_curve])
         return QAResult(
             self.name,
             metrics,
