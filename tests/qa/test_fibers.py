@@ -61,3 +61,13 @@ def test_fibers_that_are_known_to_be_broken_can_be_tolerated_by_number(make_cont
 
     assert result.metrics["NGOODFIB"] == 38
     assert result.metrics["GOODFIB_FRACTION"] == 1
+
+
+def test_the_wings_of_bright_neighbours_do_not_light_a_broken_fiber(make_context, make_qframe):
+    flux = np.full((40, 300), 20000.0)
+    flux[[7, 8]] = 25.0  # a thousandth of the light, at high significance
+
+    result = CountSpectralBins().run(make_qframe(flux, 1 / 400), make_context(flavor="flat", program=""))
+
+    assert result.metrics["NGOODFIB"] == 38
+    assert np.flatnonzero(result.per_fiber["GOOD_FIBERS"] == 0).tolist() == [7, 8]
