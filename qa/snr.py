@@ -66,8 +66,8 @@ class Calculate_SNR(MonitoringAlg[CameraSpectra]):
         def fit(members: NDArray[np.bool_]) -> tuple[float, float] | None:
             if members.sum() < self.params.min_targets:
                 return None
-            of_members = (values[members] for values in (flux, snr, scaled, error))
-            return fit_targets(*of_members, fiducial, self.params.intrinsic)
+            x, y, dimmed, e = flux[members], snr[members], scaled[members], error[members]
+            return fit_targets(x, y, dimmed, e, fiducial, self.params.intrinsic)
 
         class_of, model = np.full(qframe.nspec, np.nan), np.full(qframe.nspec, np.nan)
         any_class = np.zeros(qframe.nspec, dtype=bool)
