@@ -111,7 +111,8 @@ class Effective_Time(MonitoringAlg[CameraSpectra]):
         )
         promised = expected_flux(fibermap, arm.band, diameter, seeing) / aperture_fraction(diameter, seeing)
         sure = fibermap.is_usable("flux", arm.name) & (fibermap.objtype == "TGT") & (light.per_flux > 0)
-        sure &= np.isfinite(promised) & (light.counts > _SURE * light.error)
+        # by the light that is promised, not by what is seen: that would prefer targets with more than their share
+        sure &= np.nan_to_num(promised) * light.per_flux > _SURE * light.error
         points = np.zeros(qframe.nspec, dtype=bool)
         for name in POINT_SOURCES:
             points |= fibermap.is_class(name)

@@ -19,7 +19,8 @@ class CountSpectralBins(MonitoringAlg[CameraSpectra]):
     """Fibers with significant light, and how much of each spectrum is usable.
 
     A fiber is good if its summed counts exceed `cutbins` times their own error (from ivar; the seed used a guess
-    from the read noise, spec quicklook-qa §1.7). Fibers that FIBERSTATUS calls unusable are not expected to shine.
+    from the read noise, spec quicklook-qa §1.7) and the part `crosstalk` of the median fiber's, which the wings of its
+    neighbours can bring. Fibers that FIBERSTATUS calls unusable are not expected to shine.
     NGOODFIB counts the good ones, NKNOWNBROKEN those that nobody expects, NMISSINGFIB the expected ones that are dark,
     less the `n_known_broken`; GOODFIB_FRACTION = 1 - NMISSINGFIB / expected; FLUXLEVEL is the median over fibers of
     the mean counts [electron/row]; MASKEDROWS the fraction of the rows of expected fibers without information.
@@ -30,6 +31,9 @@ class CountSpectralBins(MonitoringAlg[CameraSpectra]):
 
     class Params(StageParams):
         cutbins: float = Field(5.0, gt=0, alias="CUTBINS", description="significance that makes a fiber good [sigma]")
+        crosstalk: float = Field(
+            0.01, ge=0, lt=1, description="a fiber with less than this part of the median fiber's light has none"
+        )
         n_known_broken: int = Field(
             0,
             ge=0,
@@ -40,21 +44,23 @@ class CountSpectralBins(MonitoringAlg[CameraSpectra]):
     def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
         qframe = spectra.per_bin()
         total, error, rows = _totals(qframe.flux, qframe.ivar)
-        lit = (rows > 0) & (total > self.params.cutbins * error)
         expected = np.ones(qframe.nspec, dtype=bool)
         if qframe.fibermap is not None:
             expected = qframe.fibermap.is_usable("flat", context.camera[:1])
+        level = np.where(rows > 0, total / np.maximum(rows, 1.0), np.nan)
+        seen = expected & (rows > 0)
+        typical = float(np.median(level[seen])) if seen.any() else 0.0
+        lit = (rows > 0) & (total > self.params.cutbins * error)
+        lit &= np.nan_to_num(level) > self.params.crosstalk * typical
         dark = expected & ~lit
         missing = max(int(dark.sum()) - self.params.n_known_broken, 0)
-        level = np.where(rows > 0, total / np.maximum(rows, 1.0), np.nan)
         masked = 1.0 - rows / qframe.flux.shape[1]
-        seen = expected & (rows > 0)
         metrics = {
             "NGOODFIB": float(lit.sum()),
             "NKNOWNBROKEN": float((~expected).sum()),
             "NMISSINGFIB": float(missing),
             "GOODFIB_FRACTION": 1.0 - missing / expected.sum() if expected.any() else float("nan"),
-            "FLUXLEVEL": float(np.median(level[seen])) if seen.any() else 0.0,
+            "FLUXLEVEL": typical,
             "MASKEDROWS": float(masked[expected].mean()) if expected.any() else float("nan"),
         }
         named = ", ".join(str(f) for f in qframe.fibers[dark][:8])

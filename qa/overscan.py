@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qlstream.datamodel.amplifier import Amp
+from qlstream.datamodel.amplifier import Amp, Section
 
 _FINE = 32  # bins per ADU
 _REACH = 512  # pixels further from the level of their row count as if they were so far [ADU]
@@ -40,7 +40,7 @@ class OverscanPixels:
         return self.scale * _width(self.histogram, percent)
 
 
-def measure_pixels(raw: NDArray[Any], amp: Amp) -> OverscanPixels:
+def measure_pixels(raw: NDArray[Any], amp: Amp, section: Section | None = None) -> OverscanPixels:
     """Look at the raw overscan columns beside the rows of the data section; no bias image is subtracted.
 
     Percentiles of whole ADU would jump by 1 ADU, as much as half the noise. So each value is spread over the 1 ADU
@@ -51,9 +51,10 @@ def measure_pixels(raw: NDArray[Any], amp: Amp) -> OverscanPixels:
     Parameters
     ----------
     raw : (ny_raw, nx_raw) integers [ADU]
+    section : overscan to look at in place of the amplifier's own (GOODBIASSECx of the calibration tree)
     """
-    section = amp.biassec
-    block = raw[amp.datasec.y0 : amp.datasec.y1, section.x0 : section.x1].astype(np.float32)
+    section = section or replace(amp.biassec, y0=amp.datasec.y0, y1=amp.datasec.y1)
+    block = raw[section.slices].astype(np.float32)
     nrow, ncolumn = block.shape
     levels = np.median(block, axis=1, keepdims=True)
     reach = 5.0 * 1.4826 * max(float(np.median(np.abs(block - levels))), 0.5)

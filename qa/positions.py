@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _NOT_MOVED = int(FiberMask.STUCKPOSITIONER | FiberMask.BROKENFIBER)  # nobody expects these on a target
+_FEW = 5  # targets that give the scale of the light, at least
 _BAD_POSITION = int(FiberMask.MISSINGPOSITION | FiberMask.BADPOSITION | FiberMask.POORPOSITION)
 
 
@@ -32,8 +33,8 @@ class Fiber_Positions(MonitoringAlg[CameraSpectra]):
     that are not. Absent if the fibermap has no coordinates.
     By light, after sky subtraction: LIGHT_RATIO, counts in the arm's band over those that the imaging's fiber flux
     promises, with the camera's median as the scale, so that clouds do not count; of targets that are bright enough,
-    NLOST show less than `lost` of theirs, LOST_FRACTION is the fraction. It is absent if there are too few such
-    targets for a fraction to mean anything. NOFFTARGET counts the fibers that are off by either.
+    NLOST show less than `lost` of theirs, LOST_FRACTION is the fraction. They are absent if there is no such target, or
+    too few for a fraction to mean anything. NOFFTARGET counts the fibers that are off by either.
     """
 
     title = "fiber positions"
@@ -44,7 +45,7 @@ class Fiber_Positions(MonitoringAlg[CameraSpectra]):
         lost: float = Field(0.7, gt=0, lt=1, description="a target with less than this part of its light is lost")
         nsigma: float = Field(4.0, gt=0, description="significance with which the light of a lost target is missing")
         sky_error: float = Field(0.005, ge=0, description="error of the subtracted sky, as a fraction of it")
-        min_visible: int = Field(20, ge=1, description="with fewer visible targets no lost fraction is told")
+        min_visible: int = Field(8, ge=1, description="with fewer visible targets no lost fraction is told")
 
     def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
         qframe = spectra.per_bin()
@@ -111,13 +112,12 @@ class Fiber_Positions(MonitoringAlg[CameraSpectra]):
             targets |= fibermap.is_class(name)
         targets &= fibermap.is_usable("flux", arm.name) & np.isfinite(light) & np.isfinite(promised)
         needed = self.params.nsigma / (1.0 - self.params.lost) * error  # light of which the lost part would be seen
-        sure = targets & (light > needed)
-        if not sure.any():
-            metrics["NLOST"] = float("nan")
+        scale = _scale(light[targets], promised[targets], needed[targets])
+        visible: Flags = targets & (scale * np.where(targets, promised, 0.0) > needed)
+        if not visible.any():
             told.append("no target bright enough to compare its light with the imaging")
             return np.zeros(qframe.nspec, dtype=bool)
-        promised = promised * float(np.median(light[sure] / promised[sure]))
-        visible: Flags = targets & (promised > needed)
+        promised = promised * scale
         lost: Flags = visible & (light < self.params.lost * promised)
         per_fiber["LIGHT_RATIO"] = np.where(visible, light / promised, np.nan)
         metrics["NLOST"] = float(lost.sum())
@@ -125,3 +125,17 @@ class Fiber_Positions(MonitoringAlg[CameraSpectra]):
             metrics["LOST_FRACTION"] = float(lost.sum() / visible.sum())
         told.append(f"{lost.sum()} of {visible.sum()} visible targets without their light")
         return lost
+
+
+def _scale(light: Array, promised: Array, needed: Array) -> float:
+    """Counts per promised flux of the camera: the median of the targets that are bright enough to tell.
+
+    Which these are must not hang on the light they show: a faint target with the track of a cosmic ray would count,
+    and one that lost its light would not. So the most promising quarter gives a first scale.
+    """
+    if not light.size:
+        return 0.0
+    best = np.argsort(promised / needed)[-max(light.size // 4, _FEW) :]
+    scale = float(np.median(light[best] / promised[best]))
+    bright = scale * promised > needed
+    return float(np.median(light[bright] / promised[bright])) if bright.any() else scale

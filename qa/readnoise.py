@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from qa.overscan import measure_pixels
+from qlstream.datamodel.amplifier import Section
 from qlstream.datamodel.image import Image, RawCamera
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
 from qlstream.pipeline.context import Context
@@ -50,7 +51,7 @@ class Get_RMS(MonitoringAlg[Image]):
             per_amp["READNOISE_RATIO"] = {amp: value / expected[amp] for amp, value in noise.items()}
         raw = context.earlier.get("Initialize")
         if isinstance(raw, RawCamera):  # else a plan of a site's own that starts otherwise: what preprocessing tells
-            per_amp |= self._pixels(image, raw)
+            per_amp |= self._pixels(image, raw, context)
         return QAResult(
             self.name,
             per_amp=per_amp,
@@ -58,12 +59,13 @@ class Get_RMS(MonitoringAlg[Image]):
             summary="read noise " + ", ".join(f"{amp} {value:.2f}" for amp, value in noise.items()) + " electron",
         ).graded(context.ranges, context.where)
 
-    def _pixels(self, image: Image, raw: RawCamera) -> dict[str, dict[str, float]]:
+    def _pixels(self, image: Image, raw: RawCamera, context: Context) -> dict[str, dict[str, float]]:
         """What the raw overscan pixels tell, by key and amplifier."""
         percentiles = self.params.percentiles
         found: dict[str, dict[str, float]] = {key: {} for key in _FROM_PIXELS}
         for r in image.readouts:
-            pixels = measure_pixels(raw.pix, r.amp)
+            good = context.calibration.cards.get("GOODBIASSEC" + r.name)
+            pixels = measure_pixels(raw.pix, r.amp, None if good is None else Section.parse(str(good)))
             widths = [pixels.width(percent) for percent in percentiles]
             gaussian = _gaussian_width(percentiles[1]) / _gaussian_width(percentiles[0])
             values = (

@@ -57,9 +57,10 @@ class Sky_Peaks(MonitoringAlg[CameraSpectra]):
         cut = [peak for peak in peaks if peak not in used]
         counts = _line_counts(qframe.wave, qframe.flux, qframe.ivar, used, half_width, reach)  # (nspec, nline)
         rate = counts / context.exptime if context.exptime > 0 else np.full(counts.shape, np.nan)
-        of_fiber = rate.mean(axis=1) if used.size else np.full(qframe.nspec, np.nan)
+        typical = _medians(rate[sky])
+        of_fiber = _mean_line(rate, typical)
         level = of_fiber[sky][np.isfinite(of_fiber[sky])]
-        metrics = {"PEAKCOUNT": float("nan"), "PEAKCOUNT_NOISE": float("nan"), "NSKY_FIB": float(level.size)}
+        metrics = {"PEAKCOUNT": float("nan"), "PEAKCOUNT_NOISE": float("nan"), "NSKY_FIB": float(len(sky))}
         if level.size:
             metrics["PEAKCOUNT"] = float(np.median(level))
         if level.size > 1:
@@ -71,7 +72,7 @@ class Sky_Peaks(MonitoringAlg[CameraSpectra]):
             per_fiber={"PEAKCOUNT_FIB": of_fiber},
             vectors={
                 "PEAKS": used,
-                "PEAKCOUNT_LINE": _medians(rate[sky]),
+                "PEAKCOUNT_LINE": typical,
                 "FIBERID": qframe.fibers,
                 "SKYFIBERID": qframe.fibers[sky],
             },
@@ -103,6 +104,21 @@ def _four_sigma(qframe: QFrame) -> float:
 def _medians(rate: Array) -> Array:
     """Median over fibers of each column; NaN where there is none."""
     return np.array([np.median(r[np.isfinite(r)]) if np.isfinite(r).any() else np.nan for r in rate.T])
+
+
+def _mean_line(rate: Array, typical: Array) -> Array:
+    """(nspec,) mean over lines of `rate`; a line without a value counts as bright as the fiber's others are.
+
+    NaN where a fiber has no line, or none that `typical` (nline,) knows.
+    """
+    have = np.isfinite(rate) & np.isfinite(typical)
+    share = np.where(have, typical, 0.0).sum(axis=1)
+    total = np.where(have, rate, 0.0).sum(axis=1)
+    whole = have.all(axis=1)
+    number = max(typical.size, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        completed = np.where(whole, total, total * np.nansum(typical) / share) / number
+    return np.where(have.any(axis=1), completed, np.nan)
 
 
 def _summary(peakcount: float, used: Array, cut: list[float]) -> str:

@@ -66,11 +66,8 @@ class Calculate_SNR(MonitoringAlg[CameraSpectra]):
         def fit(members: NDArray[np.bool_]) -> tuple[float, float] | None:
             if members.sum() < self.params.min_targets:
                 return None
-            twice = members & (scale < 1) & np.isfinite(scaled)
-            x = np.concatenate([flux[members], np.full(twice.sum(), fiducial)])
-            y = np.concatenate([snr[members], scaled[twice]])
-            e = np.concatenate([error[members], (error * scale)[twice]])
-            return fit_snr(x, y, e, self.params.intrinsic)
+            x, y, dimmed, e = flux[members], snr[members], scaled[members], error[members]
+            return fit_targets(x, y, dimmed, e, fiducial, self.params.intrinsic)
 
         class_of, model = np.full(qframe.nspec, np.nan), np.full(qframe.nspec, np.nan)
         any_class = np.zeros(qframe.nspec, dtype=bool)
@@ -116,7 +113,7 @@ class Calculate_SNR(MonitoringAlg[CameraSpectra]):
             "DEC": fibermap.column("TARGET_DEC", np.nan).astype(float),
         }
         vectors["OBJLIST"] = np.array(CLASSES)
-        vectors["FIT_FILTER"] = np.array([band])
+        vectors["FIT_FILTER"], vectors["FILTERS"] = np.array([band]), np.array([context.arm.filter_curve])
         return QAResult(
             self.name,
             metrics,
@@ -169,6 +166,23 @@ def snr_model(fit: tuple[float, float], flux: Array | float) -> Array:
     """S/N = x / sqrt(alpha x + beta) at flux x."""
     alpha, beta = fit
     return np.asarray(flux / np.sqrt(alpha * np.asarray(flux) + beta))
+
+
+def fit_targets(
+    flux: Array, snr: Array, dimmed: Array, error: Array, fiducial: float, intrinsic: float
+) -> tuple[float, float]:
+    """`fit_snr` of targets, where those brighter than the fiducial flux count as they are and as dimmed to it.
+
+    Parameters
+    ----------
+    flux, snr, error : (n,) as for `fit_snr`
+    dimmed : (n,) S/N of each target if it were as bright as `fiducial`; NaN where that is not known
+    fiducial : [nanomaggy]
+    """
+    twice = (flux > fiducial) & np.isfinite(dimmed)
+    x = np.concatenate([flux, np.full(twice.sum(), fiducial)])
+    y = np.concatenate([snr, dimmed[twice]])
+    return fit_snr(x, y, np.concatenate([error, (error * fiducial / flux)[twice]]), intrinsic)
 
 
 def fit_snr(flux: Array, snr: Array, error: Array, intrinsic: float, iterations: int = 30) -> tuple[float, float]:

@@ -102,7 +102,7 @@ def nominal_tsnr2(name: str, instrument: Instrument, arm: Arm, fluxcalib: FluxCa
     share = float(aperture_fraction(instrument.fiber_diameter, NOMINAL_SEEING, template.half_light)) / point
     extinction = np.interp(wave, fluxcalib.wave, fluxcalib.airmass_term)
     area = np.pi * (0.5 * instrument.fiber_diameter) ** 2
-    sky = per_row * _dark_sky(arm, wave[0], wave[-1], wave.size) * area / point * 10.0 ** (0.4 * extinction)
+    sky = per_row * dark_sky(arm, wave[0], wave[-1], wave.size) * area / point * 10.0 ** (0.4 * extinction)
     readout = 2.0 * instrument.extraction_half_width * arm.readnoise**2
     variance = sky + readout + share * per_row * template.flux
     signal2 = (share * per_row) ** 2 * template.contrast2
@@ -111,7 +111,7 @@ def nominal_tsnr2(name: str, instrument: Instrument, arm: Arm, fluxcalib: FluxCa
 
 
 @lru_cache(maxsize=16)
-def _dark_sky(arm: Arm, first: float, last: float, n: int) -> Array:
+def dark_sky(arm: Arm, first: float, last: float, n: int) -> Array:
     """Moonless sky at the arm's resolution [1e-17 erg/s/cm2/Angstrom/arcsec2]."""
     wave = np.linspace(first, last, n)
     table = sky_lines()

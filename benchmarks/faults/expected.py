@@ -61,7 +61,7 @@ _FLAT = (
     "CHECKFLAT", "DEADFIB_FRACTION", "DIMFIB_FRACTION", "FLATRATIO_NMAD", "CHANGEDFIB_FRACTION", "FLATLAMP_RATE",
     "INTEG_FLUX",
 )  # fmt: skip
-_SKY = ("SKYCONT_SPREAD", "PEAKCOUNT_SPREAD", "SKYCHI2", "SKYCHI2_LINES", "RESIDNOISE", "NBAD_PCHI")
+_SKY = ("NSKY_FIB", "SKYCONT_SPREAD", "PEAKCOUNT_SPREAD", "SKYCHI2", "SKYCHI2_LINES", "RESIDNOISE", "NBAD_PCHI")
 _SKY_LEVEL = ("SKYCONT_RATE", "PEAKCOUNT", "SKY_MAG_G", "SKYRBAND", "SKY_MAG_Z")
 _DEPTH = (
     "FIDSNR_1000S", "FIDSNR_TGT", "SPEED", "EFFTIME_FRACTION", "LOWEFFTIME_FRACTION", "TRANSPARENCY", "DELTAMAG_MEDIAN",
@@ -98,7 +98,7 @@ EXPECTED: dict[str, Expected] = {
     "warm-ccd": Expected({"": ("CCDTEMP",), "dark": ("CCDTEMP", "DARKLEVEL_AMP:ABCD", "LITFRAC_AMP:ABCD")}, _SPECTRA),
     "light-leak": Expected({"dark": ("DARKLEVEL_AMP:ABCD", "LITFRAC_AMP:ABCD")}),
     "cosmic-storm": Expected(
-        {"dark": ("COSMICS_RATE",), "science": ("COSMICS_RATE",)},
+        {"dark": ("COSMICS_RATE",)},
         ("COSMICS_RATE", "MASKFRAC_AMP", "MASKEDROWS", *_SPECTRA),
     ),
     "lamp-off": Expected({"": _NO_LIGHT}, _SPECTRA),
@@ -108,9 +108,9 @@ EXPECTED: dict[str, Expected] = {
     "out-of-focus": Expected({"": ("XSIGMA_RATIO",)}, ("WSIGMA_RATIO", *_SPECTRA)),
     "shifted-traces": Expected({"": ("XYSHIFTS_X", "XYSHIFTS_Y")}, once=True),
     "mispositioned": Expected(
-        {"": ("NOFFTARGET", "BADPOS_FRACTION")},
+        {"": ("NOFFTARGET",)},
         (*_LOST, *_DEPTH, "OFFSET_MEDIAN"),
-        {"": FiberSet("Fiber_Positions", "OFFSET_FIB", 100.0, 1e9)},
+        {"": FiberSet("Fiber_Positions", "OFFSET_FIB", 30.0, 1e9)},
     ),
     "dead-fibers": Expected(
         {"": ("GOODFIB_FRACTION",), "flat": ("DEADFIB_FRACTION",)},

@@ -89,8 +89,13 @@ class Frame(CameraSpectra):
     def per_bin(self) -> QFrame:
         """Electrons per bin instead of per Angstrom, every fiber on the same bins; widths count in bins, too.
 
-        Neighbouring bins may be correlated (spec preproc-and-extraction §9): a QFrame never tells.
+        Neighbouring bins may be correlated (spec preproc-and-extraction §9): a QFrame never tells. It is made once, for
+        all the metrics that ask for it.
         """
+        return self._bins
+
+    @cached_property
+    def _bins(self) -> QFrame:
         width = self.dwave if self.bunit == PER_ANGSTROM else np.ones(len(self.wave))
         sky = None if self.sky is None else (self.sky.flux * width).astype(np.float32)
         return QFrame(

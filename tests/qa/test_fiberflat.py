@@ -72,7 +72,7 @@ def test_masked_bins_do_not_count(flat, make_context):
     assert result.metrics["CHECKFLAT"] == pytest.approx(np.delete(result.per_fiber["FLATMEAN"], 5).mean())
 
 
-@pytest.mark.parametrize(("factor", "severity"), [(1.0, "NORMAL"), (0.45, "WARNING"), (0.05, "ALARM"), (8.0, "ALARM")])
+@pytest.mark.parametrize(("factor", "severity"), [(1.0, "NORMAL"), (0.65, "WARNING"), (0.4, "ALARM"), (8.0, "ALARM")])
 def test_the_lamp_is_judged_although_the_flat_looks_perfect(flat, make_context, factor, severity):
     result = check(replace(flat, meanspec=factor * flat.meanspec), make_context)
 

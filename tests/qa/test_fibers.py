@@ -18,6 +18,7 @@ def test_dark_fibers_are_counted_and_named_but_broken_ones_are_not_missed(make_c
 
     assert result.metrics["NGOODFIB"] == 36
     assert result.metrics["NMISSINGFIB"] == 3
+    assert result.metrics["NKNOWNBROKEN"] == 1
     assert "FIBER 4, 5, 6" in result.summary
     assert np.flatnonzero(result.per_fiber["GOOD_FIBERS"] == 0).tolist() == [4, 5, 6, 30]
     assert result.severity == QASeverity.WARNING
@@ -50,3 +51,23 @@ def test_a_camera_without_any_information_gives_no_nan_verdict_but_an_alarm(make
 
     assert result.metrics["GOODFIB_FRACTION"] == 0
     assert result.severity == QASeverity.ALARM
+
+
+def test_fibers_that_are_known_to_be_broken_can_be_tolerated_by_number(make_context, make_qframe):
+    flux = np.full((40, 200), 50.0)
+    flux[[4, 5]] = 0.0
+
+    result = CountSpectralBins({"N_KNOWN_BROKEN_FIBERS": 2}).run(make_qframe(flux, 1 / 64), make_context())
+
+    assert result.metrics["NGOODFIB"] == 38
+    assert result.metrics["GOODFIB_FRACTION"] == 1
+
+
+def test_the_wings_of_bright_neighbours_do_not_light_a_broken_fiber(make_context, make_qframe):
+    flux = np.full((40, 300), 20000.0)
+    flux[[7, 8]] = 25.0  # a thousandth of the light, at high significance
+
+    result = CountSpectralBins().run(make_qframe(flux, 1 / 400), make_context(flavor="flat", program=""))
+
+    assert result.metrics["NGOODFIB"] == 38
+    assert np.flatnonzero(result.per_fiber["GOOD_FIBERS"] == 0).tolist() == [7, 8]

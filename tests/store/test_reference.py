@@ -60,7 +60,8 @@ def test_every_judged_value_comes_with_its_place(store, add_exposure, process):
 
 
 def test_only_cameras_that_were_well_teach(store, add_exposure, process):
-    severities = {1: QASeverity.NORMAL, 2: QASeverity.UNKNOWN, 3: QASeverity.WARNING, 4: QASeverity.ALARM, 5: QASeverity.NORMAL}
+    order = ("NORMAL", "UNKNOWN", "WARNING", "ALARM", "NORMAL")
+    severities = {n + 1: QASeverity[name] for n, name in enumerate(order)}
     for expid in severities:
         add_exposure(expid, "dark")
 

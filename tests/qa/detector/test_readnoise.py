@@ -99,6 +99,16 @@ def test_percentiles_are_those_asked_for(judge, raw_of):
         Get_RMS({"PERCENTILES": (50.0, 95.4, 100.0)})
 
 
+def test_a_bad_overscan_is_passed_over_for_the_one_that_the_calibration_names(judge, raw_of):
+    raw = raw_of(noise=2.0)
+    raw.pix[:100, 120:140] = 4000  # half of A's overscan columns glow
+
+    bad, good = judge(raw), judge(raw, cards={"GOODBIASSECA": "[141:160,1:100]"})
+
+    assert bad.per_amp["DIFF1SIG"]["A"] > 100
+    assert good.per_amp["DIFF1SIG"]["A"] == pytest.approx(good.per_amp["DIFF1SIG"]["B"], rel=0.08)
+
+
 def test_pixels_far_below_are_counted(judge, raw_of):
     result = judge(raw_of(), amps={"C": {"low_outliers": 1e6 * 6 / NPIX}})
 
