@@ -134,8 +134,8 @@ class Production:
             claimed = await asyncio.to_thread(self._claim)
             if claimed is not None:
                 await self._attempt(worker, claimed)
-            elif self._running or endless:
-                await asyncio.sleep(_POLL_S)  # what runs may make others ready
+            elif self._running or endless or await asyncio.to_thread(self._runs_elsewhere):
+                await asyncio.sleep(_POLL_S)  # what runs may make others ready, and a lost process's lease ends
             else:
                 return
 
@@ -146,6 +146,12 @@ class Production:
             if nights and self._is_free():
                 return ledger.claim(self.store, SOURCE, nights)
         return None
+
+    def _runs_elsewhere(self) -> bool:
+        nights = {task.night for task in list(self.graph.values())}
+        with suppress(StoreAway):
+            return ledger.are_running(self.store, nights)
+        return True
 
     async def _attempt(self, worker: Worker, claimed: Claim) -> None:
         self._running.add(claimed)

@@ -16,7 +16,7 @@ from qlstream.store.schema import task_inputs, tasks
 
 WAITING, READY, RUNNING, DONE, FAILED, BLOCKED = "waiting", "ready", "running", "done", "failed", "blocked"
 OPEN = (WAITING, READY, RUNNING)
-LEASE_S = 60.0  # a task whose worker gave no sign of life for so long is taken over
+LEASE_S = 20.0  # a task whose worker gave no sign of life for so long is taken over
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,13 @@ def release(store: Store, source: str, claims: Iterable[Claim]) -> None:
             row = conn.execute(select(tasks.c.attempt).where(tasks.c.name == claimed.name)).one_or_none()
             if row is not None and row.attempt == claimed.attempt:
                 _set(conn, source, claimed.name, READY, "given back at shutdown")
+
+
+def are_running(store: Store, nights: Iterable[int]) -> bool:
+    """Whether any task of these nights runs, here or elsewhere, as far as is known."""
+    query = select(tasks.c.name).where(tasks.c.state == RUNNING, tasks.c.night.in_(tuple(nights))).limit(1)
+    with store.read() as conn:
+        return conn.execute(query).first() is not None
 
 
 def states(store: Store, night: int | None = None) -> dict[str, Counter[str]]:
