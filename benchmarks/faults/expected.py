@@ -44,6 +44,7 @@ class Expected:
     fibers : flavor, or "" -> the fibers of the fault, as a metric must find them
     arms : that can see it; all if empty
     once : the first exposure tells; later ones are compared with calibrations made from it
+    learned : as `alarms`, what ranges learned from past nights tell beside them
     trouble : what happens instead
     """
 
@@ -52,6 +53,7 @@ class Expected:
     fibers: Mapping[str, FiberSet] = field(default_factory=dict)
     arms: str = ""
     once: bool = False
+    learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trouble: Trouble | None = None
 
 
@@ -91,7 +93,9 @@ EXPECTED: dict[str, Expected] = {
     "pickup": Expected(
         {"": ("BIAS_PATNOISE:{part}",)}, ("BIAS_STEP_AMP:{part}", "BIAS_DRIFT_AMP:{part}", "CORR_MAX_AMP:{part}")
     ),
-    "swapped-amps": Expected({"flat": ("DEADFIB_FRACTION",)}, (*_SPECTRA, "SPREADDX", "BIAS_AMP")),
+    "swapped-amps": Expected(
+        {"flat": ("DEADFIB_FRACTION",)}, (*_SPECTRA, "SPREADDX", "BIAS_AMP"), learned={"": ("BIAS_AMP:{part}",)}
+    ),
     "no-readout": Expected(
         {"": ("FLATPIXELS",)}, ("NOISE_AMP", "NOISE_TAILS", "READNOISE_RATIO", "CORR_MAX_AMP", *_SPECTRA)
     ),

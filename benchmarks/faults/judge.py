@@ -40,8 +40,13 @@ class Verdict:
         return not self.missed and not self.stray
 
 
-def judged(night: Night, faults: Sequence[Fault]) -> tuple[list[Verdict], list[str]]:
-    """The verdict on each fault, and the alarms at places where there was none."""
+def judged(night: Night, faults: Sequence[Fault], learned: bool = False) -> tuple[list[Verdict], list[str]]:
+    """The verdict on each fault, and the alarms at places where there was none.
+
+    Parameters
+    ----------
+    learned : the night was judged by learned ranges
+    """
     hitting = {
         (exposure.expid, camera): [fault for fault in faults if fault.hits(exposure, camera)]
         for exposure in night.plan
@@ -53,13 +58,17 @@ def judged(night: Night, faults: Sequence[Fault]) -> tuple[list[Verdict], list[s
         rest = sorted(finding for finding in findings if not any(_matches(a, finding) for a in allowed))
         if rest:
             unexplained[place] = [_told(place, finding) for finding in rest]
-    verdicts = [_verdict(night, fault, hitting, unexplained) for fault in faults]
+    verdicts = [_verdict(night, fault, hitting, unexplained, learned) for fault in faults]
     spurious = [text for place, texts in unexplained.items() if not hitting[place] for text in texts]
     return verdicts, sorted(spurious)
 
 
 def _verdict(
-    night: Night, fault: Fault, hitting: dict[Place, list[Fault]], unexplained: dict[Place, list[str]]
+    night: Night,
+    fault: Fault,
+    hitting: dict[Place, list[Fault]],
+    unexplained: dict[Place, list[str]],
+    learned: bool,
 ) -> Verdict:
     expected = EXPECTED[fault.kind]
     hit = [place for place, some in hitting.items() if fault in some]
@@ -70,13 +79,14 @@ def _verdict(
     by_place: list[list[str]] = []
     for place in hit:
         flavor = _flavor(night, place)
-        needed, fibers = _by_flavor(expected.alarms, flavor), _by_flavor(expected.fibers, flavor)
+        needed, fibers = _by_flavor(expected.alarms, flavor) or (), _by_flavor(expected.fibers, flavor)
+        needed = (*needed, *((_by_flavor(expected.learned, flavor) or ()) if learned else ()))
         unseen = bool(expected.arms) and place[1][0] not in expected.arms
         if place not in night.jobs or unseen or not (needed or fibers):
             continue
         absent = [
             f"{_told(place, finding)} missing"
-            for pattern in needed or ()
+            for pattern in needed
             for finding in _findings(pattern, fault)
             if not any(_matches(finding, found) for found in night.alarms.get(place, ()))
         ]
@@ -86,7 +96,7 @@ def _verdict(
     if expected.once:
         by_place = [min(by_place, key=len)]
     missed = [text for texts in by_place for text in texts]
-    return Verdict(str(fault), _summary(expected, fault), len(by_place), tuple(missed), stray)
+    return Verdict(str(fault), _summary(expected, fault, learned), len(by_place), tuple(missed), stray)
 
 
 def _by_flavor(table: Mapping[str, T], flavor: str) -> T | None:
@@ -147,9 +157,9 @@ def _told(place: Place, finding: Finding) -> str:
     return f"{place[1]}@{place[0]} {metric}{':' if element else ''}{element}"
 
 
-def _summary(expected: Expected, fault: Fault) -> str:
+def _summary(expected: Expected, fault: Fault, learned: bool) -> str:
     told = []
-    for flavor, patterns in expected.alarms.items():
+    for flavor, patterns in (*expected.alarms.items(), *(expected.learned.items() if learned else ())):
         names = ", ".join(pattern.replace("{part}", _part(fault)) for pattern in patterns)
         told.append(f"{flavor}: {names}" if flavor else names)
     keys = sorted({fibers.key for fibers in expected.fibers.values()})

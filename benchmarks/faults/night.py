@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def process_night(
     kinds: Sequence[str] = KINDS,
     night: int = 20260115,
     seed: int = 1,
-    workers: int = 2,
+    learned: Path | None = None,
 ) -> Night:
     """Simulate a night with these faults and let `qlstream run --once` process it.
 
@@ -85,18 +85,42 @@ def process_night(
     ----------
     folder : gets raw, calib, truth and redux
     cameras : all of the instrument if not given
+    learned : folder of learned reference ranges, if these shall judge
     """
     chosen = tuple(cameras or instrument.cameras)
     simulate_night(instrument, night, folder, chosen, seed, faults, kinds)
-    redux = folder / "redux"
-    command = ["run", "--raw", folder / "raw", "--calib", folder / "calib", "--redux", redux]
-    options = ["--once", "--no-dashboard", "--workers", workers, "--log-level", "ERROR"]
-    arguments = [sys.executable, "-m", "qlstream.cli.main", *map(str, command + options)]
-    done = subprocess.run(arguments, env={**os.environ, **_QUICK}, check=False, capture_output=True, text=True)
-    if done.returncode not in (0, 1):  # 1 if an exposure could not be used, which is what some faults are about
-        raise RuntimeError(f"qlstream run ended with status {done.returncode}\n{done.stderr[-2000:]}")
+    _run(folder, {} if learned is None else {"QLSTREAM_ENGINE_LEARNED_RANGES": str(learned)})
     known = {camera: _known(instrument, camera, seed) for camera in chosen}
-    return _read(Night(plan_night(night, seed, kinds), chosen, known=known, redux=redux))
+    return _read(Night(plan_night(night, seed, kinds), chosen, known=known, redux=folder / "redux"))
+
+
+def learned_ranges(
+    instrument: Instrument, folder: Path, nights: Sequence[int], cameras: Sequence[str] | None = None, seed: int = 1
+) -> Path:
+    """The folder of ranges that `qlstream ranges learn` makes from healthy nights of these cameras."""
+    for night in nights:
+        simulate_night(instrument, night, folder, cameras or instrument.cameras, seed, kinds=KINDS)
+    _run(folder, {})
+    few = ["--minimum", str(min(KINDS.count(kind) for kind in KINDS) * len(nights)), "--min-nights", str(len(nights))]
+    _command(["ranges", "learn", "--redux", str(folder / "redux"), "--up-to", "warning", *few])
+    return folder / "redux" / "qlstream" / "ranges"
+
+
+def _run(folder: Path, settings: Mapping[str, str]) -> None:
+    """Process all that lies in `folder`; some exposures may turn out to be of no use."""
+    folders = [f"--{name}={folder / name}" for name in ("raw", "calib", "redux")]
+    options = ["--once", "--no-dashboard", "--workers=2", "--log-level=ERROR"]
+    _command(["run", *folders, *options], settings, may_end_with=(0, 1))
+
+
+def _command(
+    arguments: Sequence[str], settings: Mapping[str, str] | None = None, may_end_with: tuple[int, ...] = (0,)
+) -> None:
+    command = [sys.executable, "-m", "qlstream.cli.main", *arguments]
+    environment = {**os.environ, **_QUICK, **(settings or {})}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode not in may_end_with:
+        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}\n{done.stderr[-2000:]}")
 
 
 def _known(instrument: Instrument, camera: str, seed: int) -> frozenset[int]:

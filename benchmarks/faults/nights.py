@@ -10,7 +10,7 @@ NIGHTS: dict[str, tuple[str, ...]] = {
         "dead-amp:b1:C",
         "bias-jump:z2:A",
         "pickup:b3:D",
-        "swapped-amps:r4:AB",
+        "swapped-amps:b2:AB",
         "warm-ccd:z5",
         "no-readout:b6@2",
         "cosmic-storm:r7",

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.truth import cosmics, detector, extraction, flat, optics, sky, targets
+from benchmarks.truth import cosmics, detector, extraction, flat, frames, optics, sky, targets
 from benchmarks.truth.exposed import KINDS, Exposed, reduced_night
 from benchmarks.truth.line import Line
 from qlstream.instrument import load_instrument
@@ -29,6 +29,7 @@ from qlstream.io.camword import decode_camword, parse_cameras
 Row = tuple[str, str, Line]  # kind of exposure, camera
 SUBJECTS: tuple[Callable[[Exposed], Iterator[Line]], ...] = (
     detector.lines, cosmics.lines, optics.lines, extraction.lines, flat.lines, sky.lines, targets.lines,
+    frames.lines,
 )  # fmt: skip
 COLUMNS = ("exposure", "stage", "quantity", "camera", "truth", "measured", "diff [σ]", "aim", "met", "reference")
 

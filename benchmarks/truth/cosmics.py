@@ -33,6 +33,8 @@ def _pixels(exposed: Exposed) -> Iterator[Line]:
     hit = (cosmics > 5 * sigma) & ~masked
     touched = (cosmics > sigma) & ~masked
     good = flagged & ~masked
+    if not (hit.any() and good.any()):
+        return
     found = float(flagged[hit].mean())
     told = f"{100 * found:.2f} % of {hit.sum()}"
     yield Line("Preproc", "cosmic pixels > 5 σ found", "100 %", told, math.nan, f"≥ {100 * aim:g} %", found >= aim,

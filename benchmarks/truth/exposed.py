@@ -23,8 +23,8 @@ from qlstream.pipeline.ranges import Ranges
 from qlstream.pipeline.result import QAResult
 from qlstream.pipeline.runner import Cost
 from qlstream.simulate.calibration import write_calibration, write_spectrograph_map
-from qlstream.simulate.detector import Detector
-from qlstream.simulate.exposure import build_camera, simulate_camera
+from qlstream.simulate.detector import BIAS_FRAMES, DARK_EXPTIME, DARK_FRAMES, Detector
+from qlstream.simulate.exposure import CameraModel, build_camera, simulate_camera
 from qlstream.simulate.schedule import Exposure, plan_night
 from qlstream.simulate.targets import Targets, assign_targets, fibermap_of
 from qlstream.simulate.truth import Truth
@@ -46,7 +46,7 @@ class Exposed:
     raw : the readout
     reduced : what the shipped plan made of it
     truth : what a perfect reduction would find
-    detector : the CCD
+    model : the camera as manufactured
     targets : behind all fibers
     """
 
@@ -54,7 +54,7 @@ class Exposed:
     raw: RawCamera
     reduced: Reduced
     truth: Truth
-    detector: Detector
+    model: CameraModel
     targets: Targets
 
     @property
@@ -69,11 +69,15 @@ class Exposed:
     def camera(self) -> str:
         return self.context.camera
 
+    @property
+    def detector(self) -> Detector:
+        return self.model.detector
+
     @cached_property
     def image(self) -> Image:
         """After Flexure, with traces; after Preproc for an exposure without light."""
         outputs = self.reduced.outcome.outputs
-        return outputs.get("Flexure", outputs.get("Preproc"))
+        return outputs["Flexure"] if "Flexure" in outputs else outputs["Preproc"]
 
     @property
     def qframe(self) -> QFrame:
@@ -100,14 +104,17 @@ class Exposed:
     @cached_property
     def noise(self) -> NDArray[np.float32]:
         """(ny, nx) true noise of each pixel without cosmic rays [electron]."""
-        return np.sqrt(self.truth.image + self.readnoise**2)
+        return np.sqrt(self.variance)
 
     @cached_property
-    def readnoise(self) -> NDArray[np.float32]:
-        """(ny, nx) true read noise [electron], digitisation included."""
-        out = np.empty(self.truth.image.shape, dtype=np.float32)
+    def variance(self) -> NDArray[np.float32]:
+        """(ny, nx) its square: photons, dark current, readout, digitisation, and the bias and dark images."""
+        exptime = self.exposure.exptime
+        of_images = 1.0 / BIAS_FRAMES + (exptime / DARK_EXPTIME) ** 2 / DARK_FRAMES
+        out = self.truth.image + self.detector.dark * np.float32(exptime)
         for amp in self.detector.amps:
-            out[amp.ccdsec.slices] = true_readnoise(self.detector, amp.name)
+            readout = true_readnoise(self.detector, amp.name) ** 2 + of_images * self.detector.readnoise[amp.name] ** 2
+            out[amp.ccdsec.slices] += np.float32(readout)
         return out
 
     @cached_property
@@ -116,8 +123,7 @@ class Exposed:
         traces = self.image.traces
         assert traces is not None
         x = traces.x_vs_wave(self.qframe.wave)
-        variance = self.truth.image + self.readnoise**2
-        return aperture_sums(self.truth.image, variance, x, self.context.instrument.extraction_half_width)
+        return aperture_sums(self.truth.image, self.variance, x, self.context.instrument.extraction_half_width)
 
 
 def true_readnoise(detector: Detector, amp: str) -> float:
@@ -170,7 +176,7 @@ def reduced_night(
         write_raw(path, simulated.raw.primary, {camera: (simulated.raw.pix, simulated.cards)})
         request = CameraRequest(path, camera, folder / "redux", folder / "calib")
         reduced = reduce_camera(request, plans, ranges, _Silent(), buffers)
-        yield Exposed(exposure, read_raw(path, camera), reduced, simulated.truth, model.detector, targets)
+        yield Exposed(exposure, read_raw(path, camera), reduced, simulated.truth, model, targets)
 
 
 class _Silent:

@@ -9,10 +9,8 @@ import numpy as np
 
 from algorithms.extract.boxcar import BoxcarExtract
 from benchmarks.truth.exposed import Exposed
-from benchmarks.truth.line import Array, Line, compared, pulls
-from qlstream.datamodel.qframe import QFrame
-
-_WINDOW = 50.0  # [Angstrom]
+from benchmarks.truth.line import Line, compared, pulls
+from benchmarks.truth.windows import Cumulated, windows_of
 
 
 def lines(exposed: Exposed) -> Iterator[Line]:
@@ -70,46 +68,25 @@ def _resampled(exposed: Exposed) -> Iterator[Line]:
     they were, nothing of the S/N is lost or invented. The pulls tell whether that S/N is true.
     """
     frame = BoxcarExtract().run(exposed.image, exposed.context)
-    step = np.gradient(frame.wave)
+    step, qframe = np.gradient(frame.wave), exposed.qframe
     expected, _ = exposed.aperture
-    kept: list[Array] = []
+    kept = []
     for i in np.flatnonzero(exposed.live):
-        rows = _Rows(exposed.qframe, i, expected[i])
-        for low in np.arange(frame.wave[0] + 10.0, frame.wave[-1] - 10.0 - _WINDOW, _WINDOW):
-            bins = (frame.wave > low) & (frame.wave < low + _WINDOW)
-            summed = rows.summed(float((frame.wave - 0.5 * step)[bins][0]), float((frame.wave + 0.5 * step)[bins][-1]))
-            if summed is not None and frame.ivar[i, bins].all():
-                flux, variance = frame.flux[i, bins] @ step[bins], (step[bins] ** 2 / frame.ivar[i, bins]).sum()
-                kept.append(np.array([flux, variance, *summed]))
+        good = qframe.ivar[i] > 0
+        rows = Cumulated(qframe.wave[i], (qframe.flux[i], 1.0 / np.where(good, qframe.ivar[i], 1.0), expected[i]), good)
+        good = frame.ivar[i] > 0
+        counts = frame.flux[i] * step, step**2 / np.where(good, frame.ivar[i], 1.0)
+        bins = Cumulated(frame.wave, counts, good)
+        for window in windows_of(frame.wave):
+            in_bins, in_rows = bins.summed(*window), rows.summed(*window)
+            if in_bins is not None and in_rows is not None:
+                kept.append((*in_bins, *in_rows))
     table = np.array(kept)
-    in_bins, in_rows = (np.abs(table[:, k]) / np.sqrt(table[:, k + 1]) for k in (0, 2))
-    bright = in_rows > 10
-    ratio = float(np.median(in_bins[bright] / in_rows[bright]))
+    per_bin, per_row = (np.abs(table[:, k]) / np.sqrt(table[:, k + 1]) for k in (0, 2))
+    bright = per_row > 10
+    ratio = float(np.median(per_bin[bright] / per_row[bright]))
     told = f"{ratio:.4f} of {bright.sum()} windows"
     name = "S/N on the common grid over S/N on the rows"
     yield Line("BoxcarExtract", name, "1", told, math.nan, "1.00 ± 0.01", abs(ratio - 1) <= 0.01)
     pull = (table[:, 0] - table[:, 4]) / np.sqrt(table[:, 1])
     yield pulls("BoxcarExtract", "pull of counts in 50 Å", pull, 0.02)
-
-
-class _Rows:
-    """The rows of one fiber, cumulated so that any stretch of wavelength can be summed."""
-
-    def __init__(self, qframe: QFrame, fiber: int, expected: Array) -> None:
-        wave = qframe.wave[fiber]
-        middle = 0.5 * (wave[1:] + wave[:-1])
-        self.edges = np.concatenate([[2 * wave[0] - middle[0]], middle, [2 * wave[-1] - middle[-1]]])
-        good = qframe.ivar[fiber] > 0
-        variance = np.where(good, 1.0 / np.where(good, qframe.ivar[fiber], 1.0), 0.0)
-        self.totals = [self._cumulated(values) for values in (qframe.flux[fiber], variance, expected, ~good)]
-
-    def summed(self, low: float, high: float) -> tuple[float, float, float] | None:
-        """(flux, variance, true flux) between two wavelengths, rows by the part inside; None if one of them is bad."""
-        flux, variance, expected, bad = (
-            float(np.interp(high, self.edges, total) - np.interp(low, self.edges, total)) for total in self.totals
-        )
-        return None if bad > 0 else (flux, variance, expected)
-
-    @staticmethod
-    def _cumulated(values: Array) -> Array:
-        return np.concatenate([[0.0], np.cumsum(values, dtype=float)])

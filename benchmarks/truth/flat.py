@@ -9,6 +9,8 @@ import numpy as np
 
 from benchmarks.truth.exposed import Exposed
 from benchmarks.truth.line import Line, compared, nmad
+from qa.fiberflat import Check_FiberFlat
+from qlstream.simulate.lamps import flat_light
 
 
 def lines(exposed: Exposed) -> Iterator[Line]:
@@ -39,11 +41,30 @@ def lines(exposed: Exposed) -> Iterator[Line]:
         spread <= 0.002 and extreme <= 0.03,
         "0.26 % / 51 %",
     )
+    yield from _checked(exposed)
+
+
+def _checked(exposed: Exposed) -> Iterator[Line]:
+    """The metric's mean of every fiber, and the lamp: its light in a median fiber, and in the fibers of the middle."""
     result = exposed.result("Check_FiberFlat")
-    if result is not None and "FLATMEAN" in result.per_fiber:
-        found, truth = result.per_fiber["FLATMEAN"], np.where(exposed.in_range, exposed.truth.fiberflat, np.nan)
-        use = exposed.live & np.isfinite(found)
-        difference = found[use] - np.nanmean(truth[use], axis=1)
-        sigma = 1.25 * nmad(difference) / math.sqrt(use.sum())
-        mean = float(np.median(difference))
-        yield compared("Check_FiberFlat", "FLATMEAN less truth, median fiber", 0.0, mean, sigma, absolute=0.002)
+    assert result is not None
+    found, truth = result.per_fiber["FLATMEAN"], np.where(exposed.in_range, exposed.truth.fiberflat, np.nan)
+    use = exposed.live & np.isfinite(found)
+    difference = found[use] - np.nanmean(truth[use], axis=1)
+    sigma = 1.25 * nmad(difference) / math.sqrt(use.sum())
+    mean = float(np.median(difference))
+    yield compared("Check_FiberFlat", "FLATMEAN less truth, median fiber", 0.0, mean, sigma, absolute=0.002)
+
+    arm, exptime, through = exposed.context.arm, exposed.exposure.exptime, exposed.model.throughput
+    wave = np.linspace(*arm.wave_science, 2000)
+    light = flat_light(arm, wave, exptime) * through.of_arm(wave) / arm.throughput
+    fibers = through.of_fibers(wave)
+    typical = float(np.median(light * np.median(fibers[exposed.live], axis=0))) / exptime
+    first = max((len(fibers) - Check_FiberFlat.Params().middle) // 2, 0)
+    middle = fibers[first : first + Check_FiberFlat.Params().middle]
+    whole = float((light * np.median(middle, axis=0)).sum() * (wave[1] - wave[0])) / exptime
+    electrons = typical * exptime * (wave[-1] - wave[0])
+    sigma = math.sqrt(1.0 / (electrons * exposed.live.sum()))  # photons of all fibers
+    lamp, flux = result.metrics["FLATLAMP_RATE"], result.metrics["INTEG_FLUX"]
+    yield compared("Check_FiberFlat", "FLATLAMP_RATE [e/Å/s]", typical, lamp, sigma * typical, relative=0.01)
+    yield compared("Check_FiberFlat", "INTEG_FLUX [e/s]", whole, flux, 5 * sigma * whole, relative=0.01)

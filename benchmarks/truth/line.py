@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+SURE = 3.0  # sigma that a difference needs beyond its tolerance to miss an aim
 CONSISTENT = 4.0  # sigma; of some hundred rows, one in a hundred tables has one beyond by chance
 
 
@@ -52,14 +53,15 @@ def compared(
     Parameters
     ----------
     sigma : statistical error that the noise of this exposure implies
-    relative, absolute : tolerance; without one, the difference must be less than CONSISTENT sigma
+    relative, absolute : tolerance; a larger difference is granted as far as noise explains it, to SURE sigma. Without
+        a tolerance the difference must be less than CONSISTENT sigma
     """
     difference = measured - truth
     sigmas = difference / sigma if sigma > 0 else math.nan
     if relative is not None:
-        met, aim = abs(difference) <= relative * abs(truth), f"{100 * relative:g} %"
+        met, aim = abs(difference) <= max(relative * abs(truth), SURE * sigma), f"{100 * relative:g} %"
     elif absolute is not None:
-        met, aim = abs(difference) <= absolute, f"± {absolute:g}"
+        met, aim = abs(difference) <= max(absolute, SURE * sigma), f"± {absolute:g}"
     else:
         met, aim = abs(sigmas) <= CONSISTENT, f"{CONSISTENT:g} σ"
     digits = 3 if abs(truth) >= 0.1 else 4

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.truth.exposed import Exposed
 from benchmarks.truth.line import Line, compared, nmad, rms
+from qa.arclines import Arc_Lines
 
 # (what the reference reaches, aim) [Angstrom] by kind of exposure; a bright one has a third of a dark one's time
 _WAVELENGTHS = {
@@ -28,6 +29,7 @@ def lines(exposed: Exposed) -> Iterator[Line]:
     yield _wavelengths(exposed)
     yield _traces(exposed)
     yield from _widths(exposed)
+    yield from _lamps(exposed)
     yield from _resolution(exposed)
 
 
@@ -85,6 +87,30 @@ def _widths(exposed: Exposed) -> Iterator[Line]:
         truth = float(np.median(widths[found, 0]))
         measured = result.metrics[name]
         yield compared("Calc_XWSigma", f"{name} [pixel]", truth, measured, sigma, relative=0.02)
+
+
+def _lamps(exposed: Exposed) -> Iterator[Line]:
+    """LINE_AREA: electrons of the lines of an arc in the middle fibers, against those that were simulated."""
+    result = exposed.result("Arc_Lines")
+    if result is None:
+        return
+    table, area = result.vectors["LINE_WAVE"], result.vectors["LINE_AREA"]
+    nfiber = Arc_Lines.Params().nfiber
+    first = max((len(exposed.live) - nfiber) // 2, 0)
+    middle = first + np.flatnonzero(exposed.live[first : first + nfiber])
+    half = 5.0 * np.interp(table, exposed.context.arm.wave_on_ccd, exposed.context.arm.dispersion)
+    expected, variance = exposed.aperture
+    ratio, errors = [], []
+    for wave, width, measured in zip(table, half, area, strict=True):
+        sums = []
+        for i in middle:
+            near = np.abs(exposed.truth.wave[i] - wave) < width
+            sums.append(float(expected[i, near].sum()))
+            errors.append(math.sqrt(float(variance[i, near].sum())) / max(sums[-1], 1.0))
+        ratio.append(measured / np.median(sums))
+    sigma = 1.25 * float(np.median(errors)) / math.sqrt(len(middle) * len(table))
+    measured = float(np.median(ratio))
+    yield compared("Arc_Lines", "LINE_AREA over truth, median line", 1.0, measured, sigma, relative=0.02)
 
 
 def _resolution(exposed: Exposed) -> Iterator[Line]:

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from speclite import filters
 
 from algorithms.sky.stage import SkySub_QP
 from benchmarks.truth.exposed import Exposed
 from benchmarks.truth.line import Array, Line, compared, pulls
+from qa.skypeaks import Sky_Peaks
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.qframe import QFrame
+from qlstream.simulate.seeds import generator
+from qlstream.simulate.skylight import draw_sky
+
+_AB = 0.10885  # 3631 Jy as a flux density per Angstrom, times wavelength^2 [erg/s/cm2 Angstrom]
 
 
 def lines(exposed: Exposed) -> Iterator[Line]:
@@ -20,6 +26,8 @@ def lines(exposed: Exposed) -> Iterator[Line]:
     if exposed.context.flavor != "science" or "SkySub_QP" not in exposed.reduced.outcome.outputs:
         return
     yield from _continuum(exposed)
+    yield from _peaks(exposed)
+    yield from _magnitude(exposed)
     yield from _subtracted(exposed)
     yield from _residuals(exposed)
 
@@ -54,6 +62,59 @@ def _continuum(exposed: Exposed) -> Iterator[Line]:
     yield compared("Sky_Continuum", "SKYCONT [e/Å]", truth, result.metrics["SKYCONT"], sigma, relative=0.01)
 
 
+def _peaks(exposed: Exposed) -> Iterator[Line]:
+    """PEAKCOUNT: the same windows on the noiseless sky."""
+    result = exposed.result("Sky_Peaks")
+    assert result is not None
+    sky, variance = _flattened_truth(exposed)
+    flattened: QFrame = exposed.reduced.outcome.outputs["ApplyFiberFlat_QP"]
+    whole = np.ones(sky.shape, dtype=np.float32)
+    noiseless = replace(
+        flattened, wave=exposed.truth.wave, flux=np.where(np.isfinite(sky), sky, 0.0).astype(np.float32), ivar=whole
+    )
+    again = Sky_Peaks().run(noiseless, exposed.context)
+    peaks, exptime = result.vectors["PEAKS"], exposed.exposure.exptime
+    usable = np.flatnonzero(np.isin(exposed.qframe.fibers, result.vectors["SKYFIBERID"]))
+    errors = []
+    for i in usable:
+        wave = exposed.truth.wave[i]
+        width = 4.0 * float(np.median(exposed.truth.traces.ysig_vs_wave(peaks)[i])) * float(np.median(np.diff(wave)))
+        near = (np.abs(wave[:, None] - peaks) < width).any(axis=1)
+        errors.append(math.sqrt(float(variance[i, near].sum())) / exptime / len(peaks))
+    sigma = 1.25 * float(np.median(errors)) / math.sqrt(len(usable))
+    truth, measured = again.metrics["PEAKCOUNT"], result.metrics["PEAKCOUNT"]
+    yield compared("Sky_Peaks", "PEAKCOUNT [e/s per line]", truth, measured, sigma, relative=0.01)
+
+
+def _magnitude(exposed: Exposed) -> Iterator[Line]:
+    """SKY_MAG: the surface brightness that was simulated, through the filter, where the arm covers it."""
+    result = exposed.result("Sky_Rband")
+    if result is None:
+        return
+    model, exposure, arm = exposed.model, exposed.exposure, exposed.context.arm
+    sky = draw_sky(generator(model.seed, exposure.night, exposure.expid, "sky"), exposure.moonlight)
+    wave = np.linspace(*arm.wave_science, 20001)
+    step = wave[1] - wave[0]
+    curve = filters.load_filter(arm.filter_curve)
+
+    def response(x: Array) -> Array:
+        return np.interp(x, curve.wavelength, curve.response, left=0.0, right=0.0)
+
+    lines_at, lines_flux = sky.lines()
+    inside = (lines_at > wave[0]) & (lines_at < wave[-1])
+    light = (response(wave) * wave * sky.continuum(wave)).sum() * step
+    light += (response(lines_at) * lines_at * lines_flux)[inside].sum()
+    zero_mag = (response(wave) / wave).sum() * step * _AB  # the same of a source of 0 mag
+    truth = -2.5 * math.log10(1e-17 * light / zero_mag)
+    name = f"SKY_MAG_{arm.band}"
+    level = exposed.result("Sky_Continuum")
+    assert level is not None
+    # the light is known as well as the sky continuum of all sky fibers: some 0.1 %
+    sigma = 1.086 * float(np.nanstd(level.per_fiber["SKYCONT_FIBER"])) / level.metrics["SKYCONT"]
+    sigma /= math.sqrt(level.metrics["NSKY_FIB"])
+    yield compared("Sky_Rband", f"{name} [mag/arcsec²]", truth, result.metrics[name], sigma, absolute=0.03)
+
+
 def _subtracted(exposed: Exposed) -> Iterator[Line]:
     """What is left in the target fibers beside the target: bias and scatter of the whole chain up to here."""
     subtracted: QFrame = exposed.reduced.outcome.outputs["SkySub_QP"]
@@ -66,8 +127,17 @@ def _subtracted(exposed: Exposed) -> Iterator[Line]:
     usable = fibermap.is_usable("flux", exposed.camera[:1]) & (fibermap.objtype == "TGT")
     good = (subtracted.ivar > 0) & exposed.in_range & usable[:, None] & np.isfinite(target)
     yield pulls("SkySub_QP", "pull of target fibers", pull[good], 0.02)
-    mean, sigma = float(pull[good].mean()), 1.0 / math.sqrt(good.sum())
+    mean, nfiber = float(pull[good].mean()), int(good.any(axis=1).sum())
+    sigma = error_of_bias(exposed, int(good.sum()), nfiber)
     yield compared("SkySub_QP", "bias of target fibers [σ per row]", 0.0, mean, sigma, absolute=0.02)
+
+
+def error_of_bias(exposed: Exposed, samples: int, nfiber: int) -> float:
+    """Error of a mean over `samples` of `nfiber` fibers [sigma]; the noise of the sky model is common to the fibers."""
+    fibermap = exposed.context.fibermap
+    assert fibermap is not None
+    nsky = int((fibermap.is_sky & fibermap.is_usable("sky", exposed.camera[:1])).sum())
+    return math.sqrt(1.0 / samples + nfiber / (nsky * samples))
 
 
 def _residuals(exposed: Exposed) -> Iterator[Line]:

@@ -130,7 +130,7 @@ def test_the_service_judges_it_and_the_page_shows_it_in_the_sites_words(site, ni
 
     done = subprocess.run(
         [*command, "--once", "--no-dashboard", "--workers", "1"],
-        env=os.environ | quick, cwd=SITE, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | quick, cwd=SITE, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
