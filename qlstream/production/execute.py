@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 from collections import defaultdict
@@ -13,7 +14,6 @@ import fitsio
 from qlstream.calibration.finder import find_calibration
 from qlstream.calibration.served import MissingCalibration
 from qlstream.io.compression import other_form
-from qlstream.io.fitsfile import FitsFile
 from qlstream.logging import start_logging
 from qlstream.pipeline.filestep import StepFiles
 from qlstream.pipeline.resources import peak_memory
@@ -21,6 +21,7 @@ from qlstream.production.graph import Source, Task
 from qlstream.production.plan import OfflinePlan
 from qlstream.settings import Settings
 
+_BLOCK = 2880  # bytes of a FITS header block
 NICENESS = 10  # offline work steps back behind the exposures of the night
 
 
@@ -108,18 +109,18 @@ def gather(task: Task, settings: Settings) -> dict[str, tuple[Path, ...]]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a product (or its other, compressed or plain form) is there and opens as FITS with data behind HDU 0.
+    """Whether a product (or its other, compressed or plain form) is there and begins as a FITS file.
 
-    Products appear by renaming, so what opens is whole.
+    Products appear by renaming, so what begins well is whole. Only the first header block is read: to open a compressed
+    file means to unpack all of it, which for the images of a night takes minutes.
     """
     for form in (path, other_form(path)):
         if form is not None and form.exists():
             try:
-                with FitsFile(form) as fits:
-                    fits.header(0)
-            except Exception:
+                with gzip.open(form) if form.suffix == ".gz" else form.open("rb") as file:
+                    return file.read(_BLOCK).startswith(b"SIMPLE")
+            except (OSError, EOFError):
                 return False
-            return True
     return False
 
 
