@@ -88,7 +88,7 @@ def _take_from_faint(ivar: Pixels, signal: Pixels, background: Pixels, sky: Pixe
 
     Beyond the sky it is that of the median faint fiber in the same row, of those that have no line there. A fiber of
     throughput f against the others had its counts divided by f, so its variance is 1/f per count: that factor the
-    bright target tells itself.
+    bright target tells itself, between the sky lines.
     """
     every = slice(None, None, max(1, signal.shape[1] // _ROWS))
     some = background[:, every] > 0
@@ -102,18 +102,19 @@ def _take_from_faint(ivar: Pixels, signal: Pixels, background: Pixels, sky: Pixe
         return per_count
     sample = faint[:: max(1, faint.size // _SAMPLE)]
     of_sky = sky if sky.size else np.zeros((len(signal), 1), np.float32)
-    between = of_sky[sample] <= _LINE * np.median(of_sky[sample][:, every if sky.size else slice(None)])
-    beyond = medians_of(_columns(background[sample] - of_sky[sample], (background[sample] > 0) & between))
-    beyond = beyond.astype(np.float32)
+    level = _LINE * np.median(of_sky[sample][:, every if sky.size else slice(None)])
+    between = (background[sample] > 0) & (of_sky[sample] <= level)
+    beyond = medians_of(_columns(background[sample] - of_sky[sample], between)).astype(np.float32)
     for f in bright:
-        good = some[f] & np.isfinite(beyond[every])
-        counts = signal[f, every] + np.broadcast_to(of_sky[f], signal[f].shape)[every]
-        given = np.where(good, 1.0 / np.where(good, ivar[f, every], 1.0) - beyond[every], 0.0)
-        whole = good & (given < _LOST * np.maximum(counts + beyond[every], 0.0))
+        light_of_sky = np.broadcast_to(of_sky[f], signal[f].shape)
+        rows = some[f] & np.isfinite(beyond[every]) & (light_of_sky[every] <= level)
+        counts = np.where(rows, signal[f, every] + light_of_sky[every], 0.0)
+        given = np.where(rows, 1.0 / np.where(rows, ivar[f, every], 1.0) - beyond[every], 0.0)
+        whole = rows & (given < _LOST * np.maximum(counts + beyond[every], 0.0))
         if not whole.any() or counts[whole].sum() <= 0:
             continue
         factor = per_count[f] = np.clip(given[whole].sum() / counts[whole].sum(), 0.25, 4.0)
-        row = factor * of_sky[f] + factor**2 * beyond
+        row = factor * light_of_sky + factor**2 * beyond
         background[f] = np.where((background[f] > 0) & (row > 0), row, background[f])
     return per_count
 
