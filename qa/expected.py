@@ -22,7 +22,7 @@ _LOST = 3.0  # rows with so many times the variance that is expected lost pixels
 _WIDER = 5  # times the window of the signal: what sky and target do not explain varies slowly
 _LEAST = 0.25  # part of the typical readout variance and sky that every row has
 _INF = np.float32(np.inf)
-_ROWS = 500  # rows that a median of scaled spectra is taken over
+_ROWS = 400  # rows that a median of scaled spectra is taken over
 _BRIGHT = 0.5  # a target with more light than this part of the background's variance is bright
 
 
@@ -101,22 +101,34 @@ def _take_from_faint(ivar: Pixels, signal: Pixels, background: Pixels, sky: Pixe
     if not bright.size or not faint.size:
         return per_count
     sample = faint[:: max(1, faint.size // _SAMPLE)]
-    of_sky = sky if sky.size else np.zeros((len(signal), 1), np.float32)
-    level = _LINE * np.median(of_sky[sample][:, every if sky.size else slice(None)])
-    between = (background[sample] > 0) & (of_sky[sample] <= level)
-    beyond = medians_of(_columns(background[sample] - of_sky[sample], between)).astype(np.float32)
-    for f in bright:
-        light_of_sky = np.broadcast_to(of_sky[f], signal[f].shape)
-        rows = some[f] & np.isfinite(beyond[every]) & (light_of_sky[every] <= level)
-        counts = np.where(rows, signal[f, every] + light_of_sky[every], 0.0)
-        given = np.where(rows, 1.0 / np.where(rows, ivar[f, every], 1.0) - beyond[every], 0.0)
-        whole = rows & (given < _LOST * np.maximum(counts + beyond[every], 0.0))
-        if not whole.any() or counts[whole].sum() <= 0:
-            continue
-        factor = per_count[f] = np.clip(given[whole].sum() / counts[whole].sum(), 0.25, 4.0)
-        row = factor * light_of_sky + factor**2 * beyond
-        background[f] = np.where((background[f] > 0) & (row > 0), row, background[f])
+    of_sky = sky[sample] if sky.size else np.zeros((len(sample), 1), np.float32)
+    level = float(_LINE * np.median(of_sky[:, :: every.step if sky.size else 1]))
+    between = (background[sample] > 0) & (of_sky <= level)
+    beyond = medians_of(_columns(background[sample] - of_sky, between))
+    _give(bright, every.step, level, beyond, ivar, signal, background, sky, per_count)
     return per_count
+
+
+@njit(nogil=True, cache=True)
+def _give(bright, step, level, beyond, ivar, signal, background, sky, per_count):  # type: ignore[no-untyped-def]
+    ny = signal.shape[1]
+    for f in bright:
+        given, counts = 0.0, 0.0
+        for j in range(0, ny, step):
+            light = sky[f, j] if sky.shape[0] > 0 else 0.0
+            if background[f, j] > 0 and light <= level and beyond[j] == beyond[j]:
+                variance, seen = 1.0 / ivar[f, j] - beyond[j], signal[f, j] + light
+                if variance < _LOST * max(seen + beyond[j], 0.0):
+                    given += variance
+                    counts += seen
+        if counts <= 0:
+            continue
+        factor = min(max(given / counts, 0.25), 4.0)
+        per_count[f] = factor
+        for j in range(ny):
+            row = factor * factor * beyond[j] + (factor * sky[f, j] if sky.shape[0] > 0 else 0.0)
+            if background[f, j] > 0 and row > 0:
+                background[f, j] = row
 
 
 @njit(nogil=True, cache=True)
