@@ -5,7 +5,8 @@
 
 Simulates the exposures of each camera one after another and runs them through the shipped plans, so that the flat gets
 its wavelengths from the arc and the science exposures their fiber flat from the flat. One row per stage, quantity and
-flavor: that of the camera which comes out worst, or of every camera with --all.
+flavor: that of the camera which comes out worst, or of every camera with --all. Nothing is wrong with these exposures,
+so below the table stands what the shipped ranges call an ALARM or a WARNING all the same.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmarks.truth.exposed import KINDS, Exposed, reduced_night
 from benchmarks.truth.line import Line
 from qlstream.instrument import load_instrument
 from qlstream.io.camword import decode_camword, parse_cameras
+from qlstream.pipeline.result import QASeverity
 
 Row = tuple[str, str, Line]  # kind of exposure, camera
 SUBJECTS: tuple[Callable[[Exposed], Iterator[Line]], ...] = (
@@ -51,6 +53,7 @@ def main(name: str, cameras: str, flavors: str, seed: int, every: bool, markdown
             f"no {', '.join(sorted(unknown))}; known are {', '.join(KINDS)}", param_hint="--flavors"
         )
     rows: list[Row] = []
+    told: list[str] = []
     for camera in decode_camword(parse_cameras(cameras)):
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
@@ -58,6 +61,7 @@ def main(name: str, cameras: str, flavors: str, seed: int, every: bool, markdown
                 print(f"{camera} {exposed.kind}: reduced after {time.monotonic() - start:.0f} s", flush=True)
                 for stage, why in exposed.reduced.outcome.skipped.items():
                     print(f"  {stage} skipped: {why}")
+                told += [f"{camera} {exposed.kind}: {text}" for text in verdicts(exposed)]
                 rows += [(exposed.kind, camera, line) for subject in SUBJECTS for line in subject(exposed)]
     shown = rows if every else worst_cameras(rows)
     title = f"{name} {cameras}, seed {seed}"
@@ -66,11 +70,20 @@ def main(name: str, cameras: str, flavors: str, seed: int, every: bool, markdown
         table.add_row(*cells(row))
     Console(width=190, markup=False).print(table)
     missed = [row for row in rows if not row[2].met]
-    print(f"{len(rows)} comparisons, {len(missed)} aims missed")
+    told.insert(0, f"{len(rows)} comparisons, {len(missed)} aims missed; {len(told)} verdicts of ALARM or WARNING")
+    print("\n".join(told))
     if markdown:
-        head = [f"Truth table: {title}. {len(rows)} comparisons, {len(missed)} aims missed.", ""]
         ruler = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        markdown.write_text("\n".join(head + ruler + ["| " + " | ".join(cells(row)) + " |" for row in shown]) + "\n")
+        body = ["| " + " | ".join(cells(row)) + " |" for row in shown]
+        markdown.write_text(
+            "\n".join([f"Truth table: {title}", "", *ruler, *body, "", *(f"- {t}" for t in told)]) + "\n"
+        )
+
+
+def verdicts(exposed: Exposed) -> list[str]:
+    """What the ranges call an ALARM or a WARNING."""
+    checks = [check for _, result in exposed.reduced.outcome.judged for check in result.checks]
+    return [f"{check.severity.name} {check.why}" for check in checks if check.severity >= QASeverity.WARNING]
 
 
 def cells(row: Row) -> tuple[str, ...]:

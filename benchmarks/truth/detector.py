@@ -50,7 +50,7 @@ def _noise(exposed: Exposed) -> Iterator[Line]:
     yield worst("Get_RMS", "NOISE_AMP [e]", of_data, result.per_amp["NOISE_AMP"], sigma, relative=0.01)
     alone = result.per_amp.get("NOISE_OVERSCAN_AMP")
     if alone:
-        yield worst("Get_RMS", "NOISE_OVERSCAN_AMP [e]", single, alone, sigma, relative=0.01)
+        yield worst("Get_RMS", "NOISE_OVERSCAN_AMP [e]", single, alone, sigma, relative=0.02)
 
 
 def _overscan_pixels(amp) -> int:  # type: ignore[no-untyped-def]

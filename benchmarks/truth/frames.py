@@ -62,7 +62,8 @@ def _sky(exposed: Exposed) -> Iterator[Line]:
                 if measured is not None and true is not None:
                     pull.append((measured[0] - true[0]) / math.sqrt(measured[1]))
         values = np.array(pull)
-        yield pulls(subtract.name, "pull of target fibers in 50 Å", values, 0.05)
+        # what a bright line leaves behind is too much in one bin and too little in the next; in sums it cancels
+        yield pulls(subtract.name, "pull of target fibers in 50 Å", values, 0.05, granted=1e-3, low=True)
         name, mean = "bias of target fibers [σ per 50 Å]", float(values.mean())
         sigma = error_of_bias(exposed, values.size, int((usable & exposed.live).sum()))
         yield compared(subtract.name, name, 0.0, mean, sigma, absolute=0.1)

@@ -94,17 +94,34 @@ def worst(
     return lines[max(lines, key=badness)]
 
 
-def pulls(stage: str, quantity: str, values: Array, tolerance: float = 0.01, reference: str = "") -> Line:
+def pulls(
+    stage: str,
+    quantity: str,
+    values: Array,
+    tolerance: float = 0.01,
+    reference: str = "",
+    granted: float = 0.0,
+    low: bool = False,
+) -> Line:
     """Pulls, which are unit normal if values and errors are right: plain scatter within `tolerance` of 1.
 
     The robust scatter stands beside it; it may differ where few electrons make few different values.
+
+    Parameters
+    ----------
+    granted : share of values that may lie beyond 5 sigma (the halo of a huge cosmic ray); they are counted apart
+    low : a scatter below 1 is right too
     """
-    robust, plain = nmad(values), rms(values)
+    beyond = np.abs(values) > 5.0 if granted else np.zeros(values.shape, dtype=bool)
+    robust, plain = nmad(values), rms(values[~beyond])
     error = 1.0 / math.sqrt(2 * values.size)
     measured = f"{plain:.3f} / {robust:.3f} (mean {values.mean():+.3f})"
-    met = abs(plain - 1) <= max(tolerance, 2 * error)
-    name = f"{quantity}, rms / nmad"
-    return Line(stage, name, "1 / 1", measured, (plain - 1) / error, f"1.00 ± {tolerance:g}", met, reference)
+    if beyond.any():
+        measured += f", {beyond.sum()} of {beyond.size} beyond 5 σ"
+    off = plain - 1 if low else abs(plain - 1)
+    met = off <= max(tolerance, 2 * error) and beyond.mean() <= granted
+    name, aim = f"{quantity}, rms / nmad", f"≤ {1 + tolerance:g}" if low else f"1.00 ± {tolerance:g}"
+    return Line(stage, name, "1 / 1", measured, (plain - 1) / error, aim, bool(met), reference)
 
 
 def nmad(values: Array) -> float:

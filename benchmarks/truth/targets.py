@@ -183,12 +183,17 @@ def _magnitudes(exposed: Exposed) -> Iterator[Line]:
     arm = exposed.context.arm
     true_flux, found = synthetic_fluxes(noiseless, arm.filter_curve, arm.wave_science), result.per_fiber["SPECFLUX"]
     good = fibermap.is_usable("flux", exposed.camera[:1])
+    nsky = int((fibermap.is_sky & fibermap.is_usable("sky", exposed.camera[:1])).sum())
     for name in CLASSES:
         members = good & fibermap.is_class(name) & (true_flux > 0) & np.isfinite(found)
         if members.sum() < _FEW:
             continue
         ratio = found[members] / true_flux[members]
-        sigma = 1.25 * nmad(ratio) / math.sqrt(members.sum())
+        # the noise of the sky model is common to all fibers: that of the rows, averaged over them and the sky fibers
+        rows = usable[members] & exposed.in_range[members]
+        noise = np.sqrt(np.median(variance[members][rows]) / (nsky * rows.sum() / members.sum()))
+        common = float(noise / np.median((expected * share)[members][rows]))
+        sigma = math.hypot(1.25 * nmad(ratio) / math.sqrt(members.sum()), common)
         measured = float(np.median(ratio))
         yield compared("Integrate_Spec", f"SPECFLUX over truth, {name}", 1.0, measured, sigma, relative=0.02)
     deltas = result.per_class["DELTAMAG_TGT"]

@@ -116,7 +116,7 @@ def test_the_snr_of_targets_is_what_truth_and_noise_imply(reduced, camera, numbe
         of_model = np.where(subtracted.ivar > 0, 1 / subtracted.ivar - 1 / flattened.ivar, 0.0)
         background = (truth.sky + readout**2) / flat**2 + of_model
     background = np.where(subtracted.ivar > 0, background, 0.0)
-    rows = (subtracted.flux, subtracted.ivar, truth.target / flat, background)
+    rows = (subtracted.flux, truth.target / flat, background, 1.0 / np.median(flat, axis=1))
     implied = ExpectedRows(*(a.astype("f4") for a in rows)).scaled_snr(np.ones(len(flat)))
 
     result = result_of(run, "Calculate_SNR")
@@ -126,7 +126,8 @@ def test_the_snr_of_targets_is_what_truth_and_noise_imply(reduced, camera, numbe
     ratio = result.per_fiber["MEDIAN_SNR"][targets].sum() / implied[targets].sum()
     print(f"{camera} {KINDS[number]}: S/N {ratio:.4f} of what is implied")
     # 33 targets with errors of 1.25 / sqrt(500) = 0.056 each, of a sum of 40 to 200; read noise differs by amplifier
-    assert ratio == pytest.approx(1, abs=0.03)
+    # in z most of mini's rows are in lines, and the error of their model differs from row to row
+    assert ratio == pytest.approx(1, abs=0.05 if camera[0] == "z" else 0.03)
 
 
 def test_misplaced_fibers_alarm_in_every_arm_of_their_petal_by_coordinates_and_by_light(reduced):

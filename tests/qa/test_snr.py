@@ -37,20 +37,18 @@ def test_the_median_snr_is_what_truth_and_unit_noise_imply_although_the_variance
     nspec, ny = 60, 2000
     sky = 40.0 * (1 + 8 * (np.arange(ny) % 50 == 0)) * np.ones((nspec, 1))
     target = np.linspace(2, 15, nspec)[:, None] * np.linspace(0.4, 1.6, ny)
-    counts = sky + target + rng.normal(size=target.shape) * np.sqrt(sky + target)
+    counts = rng.poisson(sky + target)
     flux = counts + rng.normal(0, np.sqrt(60.0), counts.shape) - sky
     qframe = make_qframe(flux, 1 / (np.maximum(counts, 0) + 60.0), sky=sky.astype(np.float32))
 
     expected = expected_rows(qframe)
-    measured, recovered = expected.median_snr(), expected.scaled_snr(np.ones(nspec))
+    measured = expected.median_snr()
 
-    known = (a.astype(np.float32) for a in (flux, qframe.ivar, target, sky + 60.0))
-    implied = ExpectedRows(*known).scaled_snr(np.ones(nspec))
-    excess = (measured - implied).mean(), (recovered - implied).mean()
-    print(f"S/N less truth: median {excess[0]:+.4f}, from running means {excess[1]:+.4f}; S/N {implied.mean():.3f}")
-    # error of a median of 2000 unit normals: 0.028, of the mean of 60 such: 0.0036
-    assert abs(excess[0]) < 0.011
-    assert abs(excess[1]) < 0.011
+    known = (a.astype(np.float32) for a in (flux, target, sky + 60.0))
+    implied = ExpectedRows(*known, np.ones(nspec, "f4")).scaled_snr(np.ones(nspec))
+    excess = (measured - implied).mean()
+    print(f"S/N less truth: {excess:+.4f}; S/N {implied.mean():.3f}")
+    assert abs(excess) < 5 / np.sqrt(ny * nspec)  # the signal is a mean of all rows
     assert np.median(expected.background / (sky + 60)) == pytest.approx(1, abs=0.01)
 
 
@@ -59,7 +57,7 @@ def test_a_target_that_is_dimmed_has_the_snr_of_a_faint_one(make_qframe):
     background = np.full((2, ny), 100.0, np.float32)
     signal = np.stack([np.full(ny, 400.0), np.full(ny, 20.0)]).astype(np.float32)
 
-    snr = ExpectedRows(signal, 1 / background, signal, background).scaled_snr(np.array([0.05, 1.0]))
+    snr = ExpectedRows(signal, signal, background, np.ones(2, "f4")).scaled_snr(np.array([0.05, 1.0]))
 
     np.testing.assert_allclose(snr, 20 / np.sqrt(120), rtol=1e-4)
 
