@@ -1,0 +1,1 @@
+"""The offline reduction against the simulated truth, and its cost: `python -m benchmarks.offline.truth`, `.speed`."""
