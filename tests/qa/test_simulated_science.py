@@ -99,7 +99,7 @@ def test_sky_level_lines_and_magnitude_are_those_of_the_truth(reduced, camera):
     true_peak, true_magnitude = Sky_Peaks().run(ideal, run.context).metrics["PEAKCOUNT"], magnitudes(surface).mean()
     print(f"{camera}: level {cont / level - 1:+.3%}, lines {peak / true_peak - 1:+.3%}, "
           f"magnitude {magnitude - true_magnitude:+.4f}")  # fmt: skip
-    # five sky fibers, about 60 rows a window of 10 % noise: 0.6 %; the wings of bright neighbours add up to 2 % on mini,
+    # five sky fibers, about 60 rows a window of 10 % noise: 0.6 %; wings of bright neighbours add up to 2 % on mini,
     # and in z none of its windows is free of lines (at full size the benchmarks ask for 1 %)
     assert cont == pytest.approx(level, rel=0.05 if camera[0] == "z" else 0.04)
     assert peak == pytest.approx(true_peak, rel=0.08 if camera[0] == "z" else 0.03)
