@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qa.fiberlight import filter_of
+from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES
 from qlstream.datamodel.qframe import CALIBRATED, QFrame
@@ -52,7 +53,7 @@ class Integrate_Spec(MonitoringAlg[CameraSpectra]):
             raise ValueError(f"these spectra are in {qframe.bunit}; Integrate_Spec needs {CALIBRATED}")
         fibermap = qframe.fibermap
         if fibermap is None:
-            raise ValueError("no fibermap, so there are no imaging fluxes")
+            raise MissingCalibration("no fibermap, so there are no imaging fluxes")
         spec_flux = synthetic_fluxes(qframe, context.arm.filter_curve, context.arm.wave_science)
         spec_mags = magnitudes(spec_flux)
         flux = fibermap.column(f"FLUX_{context.arm.band}", 0.0).astype(float)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from qa.expected import expected_rows
 from qa.fiberlight import band_light, expected_flux, seeing_of
+from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES, Fibermap
 from qlstream.datamodel.masks import FiberMask
@@ -50,7 +51,7 @@ class Fiber_Positions(MonitoringAlg[CameraSpectra]):
     def run(self, spectra: CameraSpectra, context: Context) -> QAResult:
         qframe = spectra.per_bin()
         if qframe.fibermap is None:
-            raise ValueError("no fibermap, so the targets are unknown")
+            raise MissingCalibration("no fibermap, so the targets are unknown")
         off = np.zeros(qframe.nspec, dtype=bool)
         metrics: dict[str, float] = {}
         per_fiber: dict[str, Array] = {}

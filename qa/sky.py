@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.qframe import QFrame
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
@@ -71,10 +72,10 @@ def usable_sky_fibers(qframe: QFrame, context: Context) -> NDArray[np.int64]:
 
     Raises
     ------
-    ValueError : no fibermap
+    MissingCalibration : no fibermap
     """
     if qframe.fibermap is None:
-        raise ValueError("no fibermap, so the sky fibers are unknown")
+        raise MissingCalibration("no fibermap, so the sky fibers are unknown")
     usable = np.flatnonzero(qframe.fibermap.is_sky & qframe.fibermap.is_usable("sky", context.camera[:1]))
     return usable[(qframe.ivar[usable] > 0).any(axis=1)]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qa.expected import expected_rows
+from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
@@ -51,7 +52,7 @@ class Calculate_SNR(MonitoringAlg[CameraSpectra]):
         qframe = spectra.per_bin()
         fibermap, band = qframe.fibermap, context.arm.band
         if fibermap is None:
-            raise ValueError("no fibermap, so the targets are unknown")
+            raise MissingCalibration("no fibermap, so the targets are unknown")
         expected = expected_rows(qframe)
         snr = expected.median_snr()
         flux = fibermap.column(f"FLUX_{band}", 0.0).astype(float)

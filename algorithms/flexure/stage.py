@@ -87,7 +87,7 @@ class Flexure(PipelineAlg[Image, Image]):
             row_step = int(np.clip(COARSE * (params.goal / x.field.error) ** 2, 1, COARSE))
         shifts = _summary(start, grid, x, y)
         for warning in shifts.warnings:
-            context.log.warning("%s: %s", self.name, warning)
+            context.log.warning("%s", warning)
         return replace(image, traces=start.shifted(shifts.dx, shifts.dy, shifts.wave), shifts=shifts)
 
 

@@ -85,7 +85,7 @@ class ResolutionFit(PipelineAlg[QFrame, LineWidths]):
                 f"along wavelength only, not {params.npoly}"
             )
         for warning in warnings:
-            context.log.warning("%s: %s", self.name, warning)
+            context.log.warning("%s", warning)
         cards = (traces.meta or {}) | image.meta
         if series is None:
             fitted = _with_widths(replace(traces, meta=cards), context.arm.ysigma)
