@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qlstream.datamodel.masks import fatal_fiber_bits
+from algorithms.coadd.norms import Norms
+from algorithms.coadd.rows import Rows
+from qlstream.datamodel.masks import FiberMask, fatal_fiber_bits
 
 Array = NDArray[np.float64]
 
@@ -25,19 +27,19 @@ _OF_ONE_TILE = frozenset(
 
 
 def coadd_fibermap(
-    fibermap: NDArray[Any], group: NDArray[np.int64], used: Mapping[str, NDArray[np.bool_]]
+    fibermap: NDArray[Any], rows: Rows, used: Mapping[str, NDArray[np.bool_]], norms: Norms
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Fibermap of the targets, and of their exposures.
 
     Parameters
     ----------
     fibermap : (nspec,) rows
-    group : (nspec,) number of the target of each row, counting from 0 in the order of the result
+    rows : which belong to which target, in the order of the result
     used : band -> (nspec,) rows that went into the coadd
+    norms : the factors with which they went into it; variable targets get the bit VARIABLE
     """
     names = fibermap.dtype.names or ()
-    ntarget = int(group.max()) + 1 if len(group) else 0
-    first = np.array([int(np.argmax(group == n)) for n in range(ntarget)], dtype=np.int64)
+    ntarget, group, first = len(rows), rows.group, rows.first
     whole = np.logical_or.reduce([np.asarray(u) for u in used.values()]) if used else np.ones(len(group), dtype=bool)
     one_tile = "TILEID" in names and np.unique(fibermap["TILEID"]).size == 1
     per_exposure = frozenset(_PER_EXPOSURE) - {"TARGETID"} - (_OF_ONE_TILE if one_tile else frozenset())
@@ -50,10 +52,12 @@ def coadd_fibermap(
             columns[name] = fibermap[name][first]
     columns |= _counts(fibermap, group, ntarget, whole)
     if "FIBERSTATUS" in names:
-        columns["COADD_FIBERSTATUS"] = _status(fibermap["FIBERSTATUS"], group, ntarget, whole, used)
-    columns |= _means(fibermap, group, ntarget, whole, one_tile)
+        status = _status(fibermap["FIBERSTATUS"], group, ntarget, whole, used)
+        columns["COADD_FIBERSTATUS"] = status | np.where(norms.variable, int(FiberMask.VARIABLE), 0).astype("i4")
+    columns |= _means(fibermap, rows, whole, one_tile)
     exposures: dict[str, NDArray[Any]] = {name: fibermap[name] for name in _PER_EXPOSURE if name in names}
     exposures |= {f"IN_COADD_{band.upper()}": np.asarray(u) for band, u in used.items()}
+    exposures |= {"COADD_NORM": norms.factor.astype("f4"), "SIGMA_COADD_NORM": norms.sigma.astype("f4")}
     return as_table(columns), as_table(exposures)
 
 
@@ -114,11 +118,10 @@ def _extremes(values: NDArray[Any], group: NDArray[np.int64], ntarget: int) -> t
     return low, high
 
 
-def _means(
-    fibermap: NDArray[Any], group: NDArray[np.int64], ntarget: int, used: NDArray[np.bool_], one_tile: bool
-) -> dict[str, NDArray[Any]]:
+def _means(fibermap: NDArray[Any], rows: Rows, used: NDArray[np.bool_], one_tile: bool) -> dict[str, NDArray[Any]]:
     """Mean and scatter of where the fiber was. In the focal plane that means something within one tile only."""
     names = fibermap.dtype.names or ()
+    group, ntarget = rows.group, len(rows)
     out: dict[str, NDArray[Any]] = {}
     for column in ("DELTA_X", "DELTA_Y"):
         if column in names:
@@ -130,7 +133,7 @@ def _means(
             out[f"MEAN_{column}"] = _moments(fibermap[column], group, ntarget, used)[0].astype("f4")
     if "FIBER_RA" in names and "FIBER_DEC" in names:
         dec, spread_dec = _moments(fibermap["FIBER_DEC"], group, ntarget, used)
-        start = fibermap["FIBER_RA"].astype("f8")[[int(np.argmax(group == n)) for n in range(ntarget)]]
+        start = fibermap["FIBER_RA"].astype("f8")[rows.first]
         start = np.where(np.isfinite(start), start, 0.0)
         near = (fibermap["FIBER_RA"] - start[group] + 180.0) % 360.0 - 180.0  # 359.9 and 0.1 deg are neighbours
         ra, spread_ra = _moments(near, group, ntarget, used)

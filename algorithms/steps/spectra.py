@@ -56,6 +56,7 @@ class CoaddStep(FileStep):
         nsig: float = Field(
             4.0, ge=0, description="mask cosmic rays of single exposures beyond this [sigma]; 0 for none"
         )
+        normalize: bool = Field(True, description="bring exposures of variable objects to their mean brightness")
         cameras: bool = Field(False, description="stitch the arms to one spectrum")
         grid: Literal["native", "linear", "log"] = Field("native", description="resample to such a grid")
         wave_start: float = Field(3600.0, gt=0, description="of the new grid [Angstrom]")
@@ -72,7 +73,7 @@ class CoaddStep(FileStep):
 
     def _coadded(self, spectra: Spectra) -> Spectra:
         p = self.params
-        together = coadd(spectra, p.nsig)
+        together = coadd(spectra, p.nsig, p.normalize)
         if p.grid == "native":
             return coadd_cameras(together) if p.cameras else together
         make = log_grid if p.grid == "log" else linear_grid

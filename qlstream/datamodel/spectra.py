@@ -23,14 +23,14 @@ class Band:
     wave : (nwave,) float64 [Angstrom]
     flux, ivar : (nspec, nwave) [1e-17 erg/s/cm2/Angstrom], [1/flux^2]; ivar 0 = no information
     mask : (nspec, nwave) uint32, SpecMask bits
-    resolution : (nspec, ndiag, nwave), bands as in `Resolution`, or None
+    resolution : (nspec, ndiag, nwave) float32 or float64, bands as in `Resolution`, or None
     """
 
     wave: Array
     flux: Array
     ivar: Array
     mask: NDArray[np.uint32]
-    resolution: Array | None = None
+    resolution: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         shape = self.flux.shape
@@ -227,9 +227,10 @@ def _empty(wave: Array, nspec: int) -> Band:
     return Band(wave, np.zeros(shape), np.zeros(shape), np.zeros(shape, np.uint32))
 
 
-def _padded(band: Band, ndiag: int) -> Array:
+def _padded(band: Band, ndiag: int) -> NDArray[np.floating]:
     """The resolution with `ndiag` diagonals."""
-    out = np.zeros((len(band.flux), ndiag, len(band.wave)))
+    kind = np.float32 if band.resolution is None else band.resolution.dtype
+    out = np.zeros((len(band.flux), ndiag, len(band.wave)), kind)
     if band.resolution is not None:
         first = (ndiag - band.resolution.shape[1]) // 2
         out[:, first : first + band.resolution.shape[1]] = band.resolution

@@ -39,7 +39,7 @@ def read_spectra(path: Path | str) -> Spectra:
                 flux,
                 fits.image(f"{letter}_IVAR", flux.shape).astype(np.float64),
                 fits.image(mask, flux.shape).astype(np.uint32) if mask in fits else np.zeros(flux.shape, np.uint32),
-                fits.image(resolution).astype(np.float64) if resolution in fits else None,
+                fits.image(resolution) if resolution in fits else None,
             )
         try:
             return Spectra(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from algorithms.coadd.norms import Norms
+from algorithms.coadd.rows import Rows
 from algorithms.coadd.tables import coadd_fibermap
 from qlstream.datamodel.masks import FiberMask
 
@@ -30,12 +32,16 @@ def rows() -> NDArray:
     return table
 
 
-GROUP = np.array([0, 0, 0, 1])
 ALL = np.ones(4, dtype=bool)
 
 
+def tables_of(table, used, norms=None):
+    rows = Rows.of(table["TARGETID"])
+    return coadd_fibermap(table, rows, used, norms or Norms.none(len(table), len(rows)))
+
+
 def test_columns_and_types_are_those_of_the_data_model(rows):
-    fibermap, exposures = coadd_fibermap(rows, GROUP, {"b": ALL, "r": ALL})
+    fibermap, exposures = tables_of(rows, {"b": ALL, "r": ALL})
 
     types = {name: fibermap.dtype[name].str[1:] for name in fibermap.dtype.names}
     expected = {
@@ -46,16 +52,17 @@ def test_columns_and_types_are_those_of_the_data_model(rows):
     }  # fmt: skip
     assert {name: types.get(name) for name in expected} == expected
     assert not {"NIGHT", "EXPID", "MJD", "FIBERSTATUS", "FIBER_X", "DELTA_X", "EXPTIME"} & types.keys()
-    assert exposures.dtype.names[-2:] == ("IN_COADD_B", "IN_COADD_R")
+    assert exposures.dtype.names[-4:] == ("IN_COADD_B", "IN_COADD_R", "COADD_NORM", "SIGMA_COADD_NORM")
+    assert exposures.dtype["COADD_NORM"] == np.float32
     np.testing.assert_allclose(fibermap["MEAN_FIBER_X"], [2, 50])
     np.testing.assert_allclose(fibermap["RMS_DELTA_X"], [0.01, 0.03])
     np.testing.assert_allclose(fibermap["EBV"], 0.02, rtol=1e-6)
 
 
 def test_what_belongs_to_a_fiber_stays_with_targets_of_a_single_tile_only(rows):
-    tile, _ = coadd_fibermap(rows, GROUP, {"b": ALL})
+    tile, _ = tables_of(rows, {"b": ALL})
     rows["TILEID"][1] = 101
-    sky, _ = coadd_fibermap(rows, GROUP, {"b": ALL})
+    sky, _ = tables_of(rows, {"b": ALL})
 
     only = {"TILEID", "FIBER", "PETAL_LOC", "LOCATION", "MEAN_FIBER_X", "MEAN_FIBER_Y"}
     assert only <= set(tile.dtype.names)
@@ -67,7 +74,7 @@ def test_exposures_that_were_left_out_do_not_count(rows):
     used = np.array([True, True, False, True])
     rows["FIBERSTATUS"] = [BROKEN >> 1, 0, BROKEN, 0]
 
-    fibermap, exposures = coadd_fibermap(rows, GROUP, {"b": used})
+    fibermap, exposures = tables_of(rows, {"b": used})
 
     assert fibermap["COADD_NUMEXP"].tolist() == [2, 1]
     assert fibermap["LASTNIGHT"].tolist() == [20260115, 20260114]
@@ -84,7 +91,7 @@ def test_exposures_that_were_left_out_do_not_count(rows):
 def test_the_status_has_the_bits_of_all_or_of_any_bad_one(rows, status, expected):
     rows["FIBERSTATUS"][:3] = status
 
-    fibermap, _ = coadd_fibermap(rows, GROUP, {"b": ALL, "r": ALL})
+    fibermap, _ = tables_of(rows, {"b": ALL, "r": ALL})
 
     assert fibermap["COADD_FIBERSTATUS"][0] == expected
 
@@ -92,14 +99,14 @@ def test_the_status_has_the_bits_of_all_or_of_any_bad_one(rows, status, expected
 def test_bits_of_targets_are_united(rows):
     rows["DESI_TARGET"] = [1, 2, 1 << 60, 4]
 
-    assert coadd_fibermap(rows, GROUP, {"b": ALL})[0]["DESI_TARGET"].tolist() == [3 | 1 << 60, 4]
+    assert tables_of(rows, {"b": ALL})[0]["DESI_TARGET"].tolist() == [3 | 1 << 60, 4]
 
 
 def test_positions_are_averaged_on_the_sky(rows):
     arcsec = 1 / 3600
     rows["FIBER_RA"][:3] = [360 - 2 * arcsec, 0.0, 2 * arcsec]
 
-    fibermap, _ = coadd_fibermap(rows, GROUP, {"b": ALL})
+    fibermap, _ = tables_of(rows, {"b": ALL})
 
     distance = (fibermap["MEAN_FIBER_RA"][0] + 180) % 360 - 180
     assert distance == pytest.approx(0, abs=1e-9)
