@@ -7,7 +7,9 @@ from pathlib import Path
 from pydantic import Field
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
+from algorithms.fluxcal.choose import StarCuts
 from algorithms.fluxcal.stage import first_number
+from algorithms.fluxcal.starfit import FitLimits
 from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib
 from algorithms.sky.framemodel import subtract_model
 from algorithms.stars.fit import fit_stars
@@ -95,8 +97,13 @@ class FluxCalibStep(FileStep):
     class Params(Surroundings):
         nsig: float = Field(10.0, gt=0, alias="nsig_clipping", description="reject bins that deviate by more [sigma]")
         nsig_scale: float = Field(3.0, gt=0, description="reject stars whose scale deviates by more [sigma]")
+        bend: float = Field(
+            0.01, gt=0, description="how far the response leaves its tangent in 50 Angstrom, outside telluric bands"
+        )
         color: float = Field(0.2, gt=0, description="largest difference of model and observed colour [mag]")
+        min_color: float = Field(-1.0, description="bluest colour of a star without dust [mag]")
         chi2dof: float = Field(3.0, gt=0, description="largest chi2 per degree of freedom of a star's model")
+        chi2_nsig: float = Field(5.0, gt=0, description="largest chi2/dof above the median star's [sigma of all stars]")
         seeing: float | None = Field(None, gt=0, description="FWHM [arcsec]; default: SEEING of the header, else 1.1")
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
@@ -107,7 +114,9 @@ class FluxCalibStep(FileStep):
         ready = _without_sky(ApplyFiberFlat_QL().run(frame, context), sky)
         report(0.4, "fitting")
         seeing = p.seeing or first_number(frame.meta, _SEEING, 1.1)
-        limits = CalibrationLimits(nsig=p.nsig, nsig_scale=p.nsig_scale, color=p.color, chi2dof=p.chi2dof)
+        limits = CalibrationLimits(
+            StarCuts(p.color, p.chi2dof, p.chi2_nsig, p.min_color), FitLimits(p.nsig, p.nsig_scale, bend=p.bend)
+        )
         stars = read_stdstars(files["stdstars"])
         calib = compute_fluxcalib(ready, stars, seeing, context.instrument.fiber_diameter, limits)
         write_fluxcalib(files.outputs["fluxcalib"], calib)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from algorithms.fluxcal.corrections import flat_to_psf, psf_to_fiber
 from algorithms.fluxcal.fiberloss import point_fraction, source_fraction
 from algorithms.fluxcal.frame import apply_fluxcalib
-from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib, flat_to_psf, psf_to_fiber
+from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
