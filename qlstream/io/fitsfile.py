@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from qlstream import __version__
 from qlstream.io.atomic import atomic_path
-from qlstream.io.compression import existing_file
+from qlstream.io.compression import existing_file, packing, unpacked
 from qlstream.io.errors import BadFile
 
 Cards = dict[str, Any]
@@ -51,7 +52,7 @@ class HDU:
 
 def write_fits(path: Path | str, hdus: Sequence[HDU]) -> None:
     """Write HDUs in order, atomically, each with CHECKSUM and DATASUM; the first one gets qlstream's version cards."""
-    with atomic_path(path) as temporary, fitsio.FITS(str(temporary), "rw") as fits:
+    with atomic_path(path) as temporary, packing(temporary) as plain, fitsio.FITS(str(plain), "rw") as fits:
         for i, hdu in enumerate(hdus):
             cards = with_version(hdu.cards) if i == 0 else hdu.cards
             header = _header(cards)
@@ -104,11 +105,14 @@ class FitsFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = existing_file(path)
-        try:
-            self._fits = fitsio.FITS(str(self.path))
-            self._fits.update_hdu_list()
-        except (OSError, ValueError) as error:
-            raise BadFile(self.path, f"no readable FITS file: {_first_line(error)}") from error
+        with ExitStack() as opened:
+            try:
+                self._fits = fitsio.FITS(opened.enter_context(unpacked(self.path)))
+                opened.callback(self._fits.close)
+                self._fits.update_hdu_list()
+            except (OSError, ValueError, EOFError) as error:
+                raise BadFile(self.path, f"no readable FITS file: {_first_line(error)}") from error
+            self._opened = opened.pop_all()
         self.names: tuple[str, ...] = tuple(hdu.get_extname() for hdu in self._fits)
 
     def __enter__(self) -> FitsFile:
@@ -117,7 +121,7 @@ class FitsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._fits.close()
+        self._opened.close()
 
     def __contains__(self, name: str) -> bool:
         return self.find(name) is not None
