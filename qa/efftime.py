@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from algorithms.fluxcal.stage import first_number
-from qa.expected import expected_rows
-from qa.fiberlight import aperture_fraction, band_light, expected_flux, seeing_of
+from algorithms.expected import expected_rows
+from algorithms.fluxcal.stage import first_number, seeing_of
+from algorithms.tsnr2.information import tsnr2
+from algorithms.tsnr2.nominal import NOMINAL_TIME, nominal_tsnr2
+from algorithms.tsnr2.tracers import PROGRAMS, template_of
+from qa.fiberlight import aperture_fraction, band_light, expected_flux
 from qa.photometry import POINT_SOURCES
-from qa.tsnr import NOMINAL_TIME, nominal_tsnr2, template_of, tsnr2
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES, Fibermap
 from qlstream.datamodel.qframe import ELECTRON, QFrame
@@ -26,13 +28,14 @@ Array = NDArray[np.float64]
 _EXTINCTION = {"G": 3.214, "R": 2.165, "Z": 1.211}  # mag per E(B-V) in DECam's bands (Schlafly & Finkbeiner 2011)
 _SURE = 10.0  # significance of the light that tells the transparency
 _ENOUGH = 3  # point sources: galaxies are left out then, since their sizes and colors blur the transparency
+_ROWS = 1000  # of a fiber that are summed over
 _SAMPLE = 5  # every so-many-th fiber tells the TSNR2 of the classes that the program is not for
 
 
 class Effective_Time(MonitoringAlg[CameraSpectra]):
     """Template S/N of each class of target, and the effective time against the goal, by this arm alone.
 
-    TSNR2: of each class, the median over the fibers in use (see `qa.tsnr` for the templates); TSNR2_NOMINAL: the same
+    TSNR2: of each class, the median over the fibers in use (see `algorithms.tsnr2`); TSNR2_NOMINAL: the same
     after 1000 s of nominal conditions; EFFTIME_TGT = 1000 s TSNR2 / TSNR2_NOMINAL. Of a petal sum TSNR2 and
     TSNR2_NOMINAL over its arms first. EFFTIME: that of the class that the program is for (ELG, or BGS in a bright or
     backup program; spec quicklook-qa §4); EFFTIME_FIB: per fiber; SPEED = EFFTIME / EXPTIME, 1 in nominal conditions;
@@ -67,7 +70,7 @@ class Effective_Time(MonitoringAlg[CameraSpectra]):
             ebv = np.nan_to_num(qframe.fibermap.column("EBV", 0.0).astype(float))
             share *= 10.0 ** (-0.4 * _EXTINCTION.get(arm.band, 0.0) * ebv)
         in_use = _in_use(qframe.fibermap, arm.name)
-        main = "BGS" if context.program in ("bright", "backup") else "ELG"
+        main = PROGRAMS.get(context.program, "ELG")
         tables: dict[str, dict[str, float | None]] = {"TSNR2": {}, "TSNR2_NOMINAL": {}, "EFFTIME_TGT": {}}
         of_fiber = np.full(qframe.nspec, np.nan)
         point = aperture_fraction(instrument.fiber_diameter, seeing)
@@ -75,8 +78,11 @@ class Effective_Time(MonitoringAlg[CameraSpectra]):
             template = template_of(name, arm)
             size = float(aperture_fraction(instrument.fiber_diameter, seeing, template.half_light) / point)
             fibers = np.flatnonzero(in_use)[:: 1 if name == main else _SAMPLE]
-            found = tsnr2(expected_rows(qframe), qframe.wave, fibers, template, calibration, size * share, arm)
-            nominal = nominal_tsnr2(name, instrument, arm, fluxcalib)
+            electrons = np.interp(template.wave, *calibration, left=0.0, right=0.0)[None, :]
+            found = tsnr2(
+                expected_rows(qframe), qframe.wave, fibers, template, electrons, size * share, arm.wave_science, _ROWS
+            )
+            nominal = nominal_tsnr2(name, instrument, arm, fluxcalib, 2.0 * instrument.extraction_half_width)
             tables["TSNR2"][name], tables["TSNR2_NOMINAL"][name] = _median(found), nominal
             tables["EFFTIME_TGT"][name] = NOMINAL_TIME * _median(found) / nominal
             if name == main:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from speclite import filters
 
-from algorithms.fluxcal.stage import first_number
-from qa.expected import ExpectedRows
+from algorithms.expected import ExpectedRows
 from qlstream.datamodel.fibermap import Fibermap
 
 Array = NDArray[np.float64]
 
 _IMAGING_SEEING, _IMAGING_APERTURE = 1.0, 1.5  # FWHM and diameter that FIBERFLUX is for [arcsec]
-SEEING_CARDS = ("SEEING", "ETCSEENG", "PMSEEING")
-_DEFAULT_SEEING = 1.1  # [arcsec]
 _NANOMAGGY = 1e-9 * 0.10885 / 1e-17  # flux density of a nanomaggy times wavelength squared [1e-17 erg/s/cm2 Angstrom]
-
-
-def seeing_of(header: Mapping[str, Any]) -> float:
-    """FWHM of the exposure's header [arcsec], 1.1 if it has none."""
-    return first_number(header, SEEING_CARDS, _DEFAULT_SEEING)
 
 
 def aperture_fraction(diameter: float, seeing: float, half_light: ArrayLike = 0.0) -> Array:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qa.expected import expected_rows
-from qa.fiberlight import band_light, expected_flux, seeing_of
+from algorithms.expected import expected_rows
+from algorithms.fluxcal.stage import seeing_of
+from qa.fiberlight import band_light, expected_flux
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES, Fibermap

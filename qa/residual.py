@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.stats import chi2 as chi2_distribution
 
-from qa.medians import row_medians
 from qa.sky import usable_sky_fibers
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.qframe import QFrame
+from qlstream.numeric.medians import row_medians
 from qlstream.pipeline.algorithm import MonitoringAlg, StageParams
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from algorithms.fluxcal.stage import first_number
-from qa.fiberlight import SEEING_CARDS, aperture_fraction
+from algorithms.fluxcal.stage import SEEING_CARDS, first_number
+from qa.fiberlight import aperture_fraction
 from qa.photometry import band_fluxes, magnitudes
 from qa.sky import usable_sky_fibers
 from qlstream.datamodel.cameraspectra import CameraSpectra

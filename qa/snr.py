@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qa.expected import expected_rows
+from algorithms.expected import expected_rows
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.fibermap import CLASSES

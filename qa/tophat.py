@@ -6,9 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from qa.medians import medians_of
 from qlstream.datamodel.cameraspectra import CameraSpectra
 from qlstream.datamodel.qframe import CALIBRATED, ELECTRON, QFrame
+from qlstream.numeric.medians import medians_of
 from qlstream.pipeline.algorithm import MonitoringAlg
 from qlstream.pipeline.context import Context
 from qlstream.pipeline.result import QAResult

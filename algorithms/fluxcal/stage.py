@@ -16,7 +16,7 @@ from qlstream.datamodel.qframe import CALIBRATED
 from qlstream.pipeline.algorithm import PipelineAlg
 from qlstream.pipeline.context import Context
 
-_SEEING_CARDS = ("SEEING", "ETCSEENG", "PMSEEING")
+SEEING_CARDS = ("SEEING", "ETCSEENG", "PMSEEING")
 _DEFAULT_SEEING = 1.1  # [arcsec]
 _DEFAULT_AIRMASS = 1.0
 
@@ -34,7 +34,7 @@ class ApplyFluxCalibration(PipelineAlg[CameraSpectra, CameraSpectra]):
         fluxcalib = context.calibration.fluxcalib
         if context.exptime <= 0:
             raise MissingCalibration(f"no flux calibration without EXPTIME, which is {context.header.get('EXPTIME')!r}")
-        seeing = first_number(context.header, _SEEING_CARDS, _DEFAULT_SEEING)
+        seeing = seeing_of(context.header)
         airmass = first_number(context.header, ("AIRMASS",), _DEFAULT_AIRMASS)
         bins = spectra.per_bin()
         flux, ivar, mask, sky = calibrate(bins, fluxcalib, context.exptime, airmass, seeing)
@@ -50,6 +50,11 @@ class ApplyFluxCalibration(PipelineAlg[CameraSpectra, CameraSpectra]):
             return out
         factor = fluxcalib.at(spectra.wave, airmass, seeing) * context.exptime
         return replace(spectra.with_bins(out), sky=None if spectra.sky is None else scaled_sky(spectra.sky, factor))
+
+
+def seeing_of(header: Mapping[str, Any]) -> float:
+    """FWHM of the exposure's header [arcsec], 1.1 if it has none."""
+    return first_number(header, SEEING_CARDS, _DEFAULT_SEEING)
 
 
 def first_number(header: Mapping[str, Any], names: tuple[str, ...], default: float) -> float:

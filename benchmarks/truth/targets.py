@@ -10,11 +10,11 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from algorithms.tsnr2.tracers import template_of
 from benchmarks.truth.exposed import Bools, Exposed
 from benchmarks.truth.line import Array, Line, compared, nmad
 from qa.photometry import POINT_SOURCES, synthetic_fluxes
 from qa.snr import Calculate_SNR, fit_targets, snr_model
-from qa.tsnr import template_of
 from qlstream.datamodel.fibermap import CLASSES
 from qlstream.datamodel.qframe import QFrame
 from qlstream.simulate.schedule import CLEAR

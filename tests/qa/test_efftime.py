@@ -3,9 +3,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from algorithms.tsnr2.nominal import NOMINAL_SEEING, NOMINAL_TIME, dark_sky
+from algorithms.tsnr2.tracers import template_of
 from qa.efftime import Effective_Time
 from qa.fiberlight import aperture_fraction
-from qa.tsnr import NOMINAL_SEEING, NOMINAL_TIME, dark_sky, template_of
 from qlstream.calibration.served import Calibration
 from qlstream.datamodel.fluxcalib import FluxCalib
 from qlstream.instrument import load_instrument

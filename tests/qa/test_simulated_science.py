@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from algorithms.expected import ExpectedRows
 from qa.efftime import Effective_Time
-from qa.expected import ExpectedRows
 from qa.photometry import band_fluxes, magnitudes
 from qa.positions import Fiber_Positions
 from qa.skypeaks import Sky_Peaks

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qa.expected import ExpectedRows, expected_rows
+from algorithms.expected import ExpectedRows, expected_rows
 from qa.snr import Calculate_SNR, fit_snr, snr_model
 
 

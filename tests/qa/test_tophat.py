@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from qa.medians import row_medians
 from qa.tophat import TopHat_Calib, TopHat_Raw
 from qlstream.datamodel.qframe import CALIBRATED
+from qlstream.numeric.medians import row_medians
 
 
 def test_integral_and_medians_of_a_known_spectrum(make_context, make_qframe):

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from qa.medians import medians_of
 from qlstream.datamodel.qframe import QFrame
+from qlstream.numeric.medians import medians_of
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.float32]
