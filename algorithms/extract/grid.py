@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -62,6 +64,23 @@ class GridParams(StageParams):
         description="step of the default grid [Angstrom]; default 0.8, or the coarsest row of the CCD if that is more",
     )  # fmt: skip
 
+    barycentric: bool = Field(
+        False, description="put the spectra on the wavelengths of the solar system's barycenter, by HELIOCOR"
+    )
+
+    def doppler(self, header: Mapping[str, Any]) -> float:
+        """What the wavelengths of the traces are multiplied by.
+
+        Raises
+        ------
+        ValueError : `barycentric`, and the header does not tell
+        """
+        if not self.barycentric:
+            return 1.0
+        if "HELIOCOR" not in header:
+            raise ValueError("barycentric: the header of the image has no HELIOCOR; the command `extract` computes it")
+        return float(header["HELIOCOR"])
+
     def grid(self, arm: Arm) -> Array:
         """(nwave,) centers of the bins of this arm [Angstrom]; `stop` is one of them if it lies on the grid."""
         chosen = self.wavelength.get(arm.name) if isinstance(self.wavelength, dict) else self.wavelength
@@ -70,6 +89,24 @@ class GridParams(StageParams):
             chosen = (*arm.wave_science, float(step))
         start, stop, step = chosen
         return np.asarray(start + step * np.arange(int((stop - start) / step + 1e-6) + 1))
+
+
+class FrameParams(GridParams):
+    """Which frame becomes of spectra per row."""
+
+    quick_resolution: bool = Field(
+        True, alias="QuickResolution", description="carry the line widths of the traces along [bin]"
+    )
+    usesigma: bool = Field(
+        False, description="carry whole resolution matrices of these widths instead; 20 times as much memory"
+    )
+    ndiag: Odd = Field(DEFAULT_NDIAG, ge=3, le=101, description="number of diagonals of the resolution, odd")
+
+    def frame_of(self, qframe: QFrame, arm: Arm) -> Frame:
+        """`to_common_grid` by these parameters; raises ValueError if `barycentric` and the header has no HELIOCOR."""
+        spread: Spread = "bands" if self.usesigma else "widths" if self.quick_resolution else "none"
+        moved = replace(qframe, wave=qframe.wave * self.doppler(qframe.meta))
+        return to_common_grid(moved, self.grid(arm), spread, self.ndiag)
 
 
 def to_common_grid(qframe: QFrame, wave: Array, resolution: Spread = "widths", ndiag: int = DEFAULT_NDIAG) -> Frame:

@@ -1,15 +1,16 @@
-"""The stage of the 2-D extraction; the extraction itself is found by its dotted path, where it is installed."""
+"""The stage of the 2-D extraction; its backends are found by their dotted paths, where they are installed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from algorithms.extract.grid import GridParams
+from algorithms.extract.rows import SpectraParams
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.image import Image
@@ -23,8 +24,11 @@ from qlstream.pipeline.plan import resolve
 Array = NDArray[np.float64]
 
 
+CPU = "algorithms.extract.spectroperfect:extract_frame"
+
+
 class Extractor(Protocol):
-    """What a 2-D extraction has to be: a function of image, PSF and grid."""
+    """What a backend of the 2-D extraction has to be: a function of image, PSF and grid (docs/extraction.md)."""
 
     def __call__(
         self,
@@ -37,7 +41,9 @@ class Extractor(Protocol):
         nwavestep: int,
         regularize: float,
         ndecorr: bool,
-        **options: Any,
+        psf_error: float,
+        weigh_psf_error: bool,
+        doppler: float,
     ) -> Frame:
         """Spectra on `wave`, with their resolution.
 
@@ -51,7 +57,9 @@ class Extractor(Protocol):
         nwavestep : how many bins to solve at once
         regularize : strength of a prior that holds unconstrained bins
         ndecorr : decorrelate the noise exactly instead of by signal
-        options : as they stand in the plan
+        psf_error : relative error of the PSF, for chi2 ...
+        weigh_psf_error : ... and for the weights of the pixels and the errors of the flux, too
+        doppler : the bins are those of wave / doppler on the CCD
 
         Returns
         -------
@@ -65,27 +73,26 @@ class NotInstalled(MissingCalibration):
 
 
 class Extraction_2d(PipelineAlg[Image, Frame]):
-    """Spectro-perfectionism extraction (Bolton & Schlegel 2010, PASP 122, 248) by the function that `function` names.
+    """Spectro-perfectionism extraction (Bolton & Schlegel 2010, PASP 122, 248) by the chosen backend.
 
-    This stage only asks for what that function needs (see `Extractor`): the image, the calibration PSF moved to the
+    This stage only asks for what a backend needs (see `Extractor`): the image, the calibration PSF moved to the
     traces and widths of this exposure, and the grid.
     """
 
-    class Params(GridParams):
-        function: str = Field(
-            "algorithms.extract.spectroperfect:extract_frame", description="package.module:name of the extraction"
-        )
-        specmin: int = Field(0, ge=0, alias="Specmin", description="first spectrum that is extracted")
-        nspec: int | None = Field(None, ge=1, alias="Nspec", description="how many spectra are extracted; default all")
+    class Params(SpectraParams, GridParams):
+        backend: str = Field("cpu", description="what solves the equations: cpu, or package.module:name of a function")
         nwavestep: int = Field(50, ge=1, alias="Nwavestep", description="bins that are solved at once")
         regularize: float = Field(0.0, ge=0, alias="Regularize", description="strength of the prior on lost bins")
         ndecorr: bool = Field(True, description="decorrelate the noise exactly")
-        options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the function")
+        psf_error: float = Field(0.01, ge=0, lt=1, description="relative error of the PSF, in chi2 of the model image")
+        weigh_psf_error: bool = Field(
+            False, description="count that error in the weights of the pixels and in ivar, too; takes twice as long"
+        )
 
     def run(self, image: Image, context: Context) -> Frame:
-        """Raises MissingCalibration if no PSF serves, or NotInstalled if the function does not exist."""
+        """Raises MissingCalibration if no PSF serves, or NotInstalled if the backend does not exist."""
         params = self.params
-        extract = _extractor(params.function)
+        extract = _extractor(CPU if params.backend == "cpu" else params.backend)
         psf = context.calibration.psf
         if image.traces is not None:
             psf = psf_with_traces(psf, image.traces)
@@ -95,21 +102,20 @@ class Extraction_2d(PipelineAlg[Image, Frame]):
                 f"{context.camera}: a PSF of {psf.nspec} spectra for {context.instrument.nspec} fibers of "
                 f"{context.instrument.name}; give the PSF of this instrument"
             )
-        chosen = slice(params.specmin, None if params.nspec is None else params.specmin + params.nspec)
-        if not len(fibers[chosen]):
-            raise ValueError(f"specmin {params.specmin}: {context.camera} has spectra 0 to {len(fibers) - 1}")
-        coef = {name: series[chosen] for name, series in psf.coef.items()}
+        chosen = params.chosen(fibers, context.camera)
         fibers = fibers[chosen]
         frame = extract(
             image,
-            replace(psf, traces=psf.traces.select(chosen), coef=coef),
+            psf.select(chosen),
             params.grid(context.arm),
             fibers=fibers,
             bundle=context.instrument.bundle_of(fibers),
             nwavestep=params.nwavestep,
             regularize=params.regularize,
             ndecorr=params.ndecorr,
-            **params.options,
+            psf_error=params.psf_error,
+            weigh_psf_error=params.weigh_psf_error,
+            doppler=params.doppler(image.meta),
         )
         return replace(
             frame,
@@ -131,7 +137,7 @@ def psf_with_traces(psf: GaussHermitePSF, traces: XYTraceSet) -> GaussHermitePSF
 
 
 def _extractor(function: str) -> Extractor:
-    """The function; NotInstalled if its module or the name in it does not exist."""
+    """The backend; NotInstalled if its module or the name in it does not exist."""
     module = function.partition(":")[0]
     try:
         found: Extractor = resolve(function)

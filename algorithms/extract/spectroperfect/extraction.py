@@ -50,6 +50,7 @@ def extract_spectra(
     bundles: NDArray[np.int64],
     regularize: float = 0.0,
     psf_error: float = 0.01,
+    weigh_psf_error: bool = False,
     doppler: float = 1.0,
     want_model: bool = False,
     progress: Callable[[int], None] = lambda _: None,
@@ -66,7 +67,9 @@ def extract_spectra(
     wave : (nwave,) evenly spaced [Angstrom]
     bundles : first fiber of each bundle and, last, the number of fibers; bundles are too far apart to share light
     regularize : prior that pulls deconvolved fluxes to zero [1/electron]
-    psf_error : relative error of the PSF, for chi2pix only
+    psf_error : relative error of the PSF: what chi2pix grants the model image
+    weigh_psf_error : the bundles are solved a second time, with that share of the first model in the variance of every
+        pixel; so bright lines weigh less, and their ivar says what the PSF is worth. The reference never does
     doppler : 1 + v/c of the observer; the spots are those of wave / doppler (spec §4.5)
     progress : told the number of bundles done
 
@@ -94,15 +97,15 @@ def extract_spectra(
         spots = make_spots(psf, first, last, grid)
         columns = _columns(spots, pix.shape[1])
         here = Spots(spots.image, spots.row, spots.column - columns.start)
-        equations = normal_equations(here, pix[:, columns], ivar[:, columns], regularize)
-        precisions = marginal_precisions(equations)
-        deconvolved = equations.solve()
+        data, weight = pix[:, columns], ivar[:, columns]
+        precisions, deconvolved, made = _solved(here, data, weight, regularize)
+        if weigh_psf_error:
+            weight = _with_psf_error(weight, made, psf_error)
+            precisions, deconvolved, made = _solved(here, data, weight, regularize)
         take = slice(first, last)
         f, i, r = decorrelate(precisions, deconvolved, 2 * half + 1)
         flux[take], inverse[take], resolution[take] = f[:, core], i[:, core], r[:, :, core]
-        made = np.zeros((pix.shape[0], columns.stop - columns.start), np.float32)
-        project(here.image, here.row, here.column, deconvolved, made)
-        chi2[take], bad = _goodness(here, pix[:, columns], ivar[:, columns], made, psf_error, core)
+        chi2[take], bad = _goodness(here, data, _with_psf_error(ivar[:, columns], made, psf_error), made, core)
         mask[take] = _bits(chi2[take], bad)
         if model is not None:
             model[:, columns] += made
@@ -132,20 +135,29 @@ def _columns(spots: Spots, nx: int) -> slice:
     return slice(first, int(np.clip(spots.column.max() + spots.image.shape[3], first, nx)))
 
 
+def _solved(
+    spots: Spots, pix: NDArray[np.float32], ivar: NDArray[np.float32], regularize: float
+) -> tuple[list[Array], Array, NDArray[np.float32]]:
+    """Per fiber the band of its precision, (nwave, nfiber) deconvolved flux, and the image that it makes."""
+    equations = normal_equations(spots, pix, ivar, regularize)
+    precisions = marginal_precisions(equations)
+    deconvolved = equations.solve()
+    made = np.zeros(pix.shape, np.float32)
+    project(spots.image, spots.row, spots.column, deconvolved, made)
+    return precisions, deconvolved, made
+
+
+def _with_psf_error(ivar: NDArray[np.float32], model: NDArray[np.float32], psf_error: float) -> NDArray[np.float32]:
+    """`ivar` with the square of a share of the model added to the variance."""
+    return np.asarray(ivar / (1.0 + ivar * np.square(np.float32(psf_error) * model)), dtype=np.float32)
+
+
 def _goodness(
-    spots: Spots,
-    pix: NDArray[np.float32],
-    ivar: NDArray[np.float32],
-    model: NDArray[np.float32],
-    psf_error: float,
-    core: slice,
+    spots: Spots, pix: NDArray[np.float32], ivar: NDArray[np.float32], model: NDArray[np.float32], core: slice
 ) -> tuple[Array, Array]:
     """(nfiber, nwave) chi2 per pixel and share of the light on bad pixels."""
-    good = ivar > 0
-    variance = np.where(good, 1.0 / np.where(good, ivar, 1.0), 1.0) + (psf_error * model) ** 2
-    square = (pix - model) ** 2 / variance
     out = np.zeros((2, *spots.row.shape))
-    spot_averages(spots.image, spots.row, spots.column, square, good, out)
+    spot_averages(spots.image, spots.row, spots.column, (pix - model) ** 2 * ivar, ivar > 0, out)
     return out[0, core].T, out[1, core].T
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +25,8 @@ def extract_frame(
     regularize: float = 0.0,
     ndecorr: bool = True,
     psf_error: float = 0.01,
-    barycentric: bool = False,
-    backend: Literal["cpu"] = "cpu",
+    weigh_psf_error: bool = False,
+    doppler: float = 1.0,
 ) -> Frame:
     """Spectra of all fibers of the PSF with uncorrelated bins and their resolution (see `extract_spectra`).
 
@@ -36,16 +34,11 @@ def extract_frame(
     ----------
     nwavestep : accepted, and without effect: all wavelengths of a bundle are solved at once
     ndecorr : accepted, and without effect: bins of a fiber are always exactly uncorrelated, fibers never mixed
-    barycentric : put the spectra on the grid of the solar system's barycenter, by HELIOCOR of the header
-    backend : where the equations are solved; so far the CPU only
 
     Raises
     ------
-    ValueError : unknown backend, or bundles that are no blocks of neighbouring fibers
-    KeyError : `barycentric` and no HELIOCOR
+    ValueError : bundles that are no blocks of neighbouring fibers
     """
-    if backend != "cpu":
-        raise ValueError(f"extract_frame: no backend {backend!r}; there is cpu")
     starts = np.flatnonzero(np.r_[True, np.diff(bundle) != 0])
     if len(starts) != len(np.unique(bundle)):
         raise ValueError("extract_frame: the fibers of a bundle must lie side by side")
@@ -58,7 +51,8 @@ def extract_frame(
         np.r_[starts, len(fibers)],
         regularize=regularize,
         psf_error=psf_error,
-        doppler=float(image.meta["HELIOCOR"]) if barycentric else 1.0,
+        weigh_psf_error=weigh_psf_error,
+        doppler=doppler,
     )
     return Frame(
         wave=wave,

@@ -50,25 +50,39 @@ def make_spots(psf: GaussHermitePSF, first: int, last: int, wave: Array) -> Spot
     traces = psf.traces.select(slice(first, last))
     x, y = traces.x_vs_wave(wave), traces.y_vs_wave(wave)
     fibers = psf.select(slice(first, last))
-    terms = np.zeros((psf.ghdegx + 1, psf.ghdegy + 1, *x.shape))
-    terms[0, 0] = 1.0
-    for i in range(psf.ghdegx + 1):
-        for j in range(psf.ghdegy + 1):
-            if f"GH-{i}-{j}" in fibers.coef:
-                terms[i, j] = fibers.parameter(f"GH-{i}-{j}", wave)
-    sigma_x = np.maximum(fibers.parameter("GHSIGX", wave), _MIN_SIGMA)
-    sigma_y = np.maximum(fibers.parameter("GHSIGY", wave), _MIN_SIGMA)
-    tail = np.zeros((len(_TAIL), *x.shape))
-    if "TAILAMP" in fibers.coef:
-        tail[1:] = np.array([1.0, 1.0, 1.0, 2.0])[:, None, None]
-        for k, name in enumerate(_TAIL):
-            if name in fibers.coef:
-                tail[k] = fibers.parameter(name, wave)
+    sigma_x, sigma_y, terms, tail = spot_series(fibers, wave)
     image = np.empty((wave.size, last - first, 2 * psf.hsizey + 1, 2 * psf.hsizex + 1))
     row = np.rint(y.T).astype(np.int64) - psf.hsizey
     column = np.rint(x.T).astype(np.int64) - psf.hsizex
     _paint(x, y, sigma_x, sigma_y, terms, tail, row, column, image)
     return Spots(image, row, column)
+
+
+def spot_series(psf: GaussHermitePSF, wave: Array) -> tuple[Array, Array, Array, Array]:
+    """What spots are made of, at wavelengths (n,) of all fibers or (nspec, n) of each [Angstrom].
+
+    Returns
+    -------
+    sigma_x, sigma_y : (nspec, n) of the core [pixel]
+    terms : (ghdegx + 1, ghdegy + 1, nspec, n) GH-i-j
+    tail : (5, nspec, n) amplitude, core, scales in x and y, index; amplitude 0 if the PSF has none
+    """
+    shape = psf.nspec, wave.shape[-1]
+    terms = np.zeros((psf.ghdegx + 1, psf.ghdegy + 1, *shape))
+    terms[0, 0] = 1.0
+    for i in range(psf.ghdegx + 1):
+        for j in range(psf.ghdegy + 1):
+            if f"GH-{i}-{j}" in psf.coef:
+                terms[i, j] = psf.parameter(f"GH-{i}-{j}", wave)
+    sigma_x = np.maximum(psf.parameter("GHSIGX", wave), _MIN_SIGMA)
+    sigma_y = np.maximum(psf.parameter("GHSIGY", wave), _MIN_SIGMA)
+    tail = np.zeros((len(_TAIL), *shape))
+    if "TAILAMP" in psf.coef:
+        tail[1:] = np.array([1.0, 1.0, 1.0, 2.0])[:, None, None]
+        for k, name in enumerate(_TAIL):
+            if name in psf.coef:
+                tail[k] = psf.parameter(name, wave)
+    return sigma_x, sigma_y, terms, tail
 
 
 @njit(nogil=True, cache=True)

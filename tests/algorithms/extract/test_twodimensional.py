@@ -43,10 +43,10 @@ def exposure(make_context, make_fibermap):
     return image, make_context(camera="r1", calibration=calibration, fibermap=fibermap), optics.psf
 
 
-def test_the_function_gets_the_psf_of_this_exposure_and_the_grid(stand_in, exposure):
+def test_the_backend_gets_the_psf_of_this_exposure_and_the_grid(stand_in, exposure):
     image, context, psf = exposure
     stage = Extraction_2d(
-        {"function": "standin:extract_frame", "Specmin": 8, "Nspec": 4, "Nwavestep": 30, "options": {"padding": 3}}
+        {"backend": "standin:extract_frame", "Specmin": 8, "Nspec": 4, "Nwavestep": 30, "psf_error": 0.02}
     )
 
     frame = stage.run(image, context)
@@ -59,24 +59,24 @@ def test_the_function_gets_the_psf_of_this_exposure_and_the_grid(stand_in, expos
     np.testing.assert_allclose(handed.parameter("GH-4-4", wave), psf.parameter("GH-4-4", wave)[8:12])
     assert stand_in["wave"][0] == 5760.0
     assert stand_in["bundle"].tolist() == [0, 0, 1, 1]
-    assert (stand_in["nwavestep"], stand_in["padding"]) == (30, 3)
+    assert (stand_in["nwavestep"], stand_in["psf_error"], stand_in["doppler"]) == (30, 0.02, 1.0)
     assert frame.fibers.tolist() == frame.fibermap.fiber.tolist() == [48, 49, 50, 51]
     assert frame.meta == {"FLAVOR": "science", "EXPID": 82, "A": 1, "CAMERA": "r1", "NSPEC": 4}
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("backend", "told"),
     [
         ("nowhere.at.all:extract_frame", "not installed: there is no module nowhere"),
         ("algorithms.extract.nothing:extract_frame", "no module algorithms.extract.nothing"),
         ("standin:other", "standin has no such function"),
     ],
 )
-def test_without_the_function_the_stage_is_skipped_and_says_why(stand_in, exposure, function, told):
+def test_without_the_backend_the_stage_is_skipped_and_says_why(stand_in, exposure, backend, told):
     image, context, _ = exposure
 
     with pytest.raises(MissingCalibration, match=told):
-        Extraction_2d({"function": function}).run(image, context)
+        Extraction_2d({"backend": backend}).run(image, context)
 
 
 def test_a_broken_installation_is_not_taken_for_none(exposure, tmp_path, monkeypatch):
@@ -85,14 +85,14 @@ def test_a_broken_installation_is_not_taken_for_none(exposure, tmp_path, monkeyp
     image, context, _ = exposure
 
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
-        Extraction_2d({"function": "halfinstalled:extract_frame"}).run(image, context)
+        Extraction_2d({"backend": "halfinstalled:extract_frame"}).run(image, context)
 
 
 def test_it_needs_a_psf(stand_in, exposure, make_context):
     image, _, _ = exposure
 
     with pytest.raises(MissingCalibration, match="no PSF for r3"):
-        Extraction_2d({"function": "standin:extract_frame"}).run(image, make_context())
+        Extraction_2d({"backend": "standin:extract_frame"}).run(image, make_context())
 
 
 def test_it_is_a_stage_that_makes_frames_of_images():

@@ -26,8 +26,8 @@ from qlstream.io.stdstars import read_stdstars
 from qlstream.pipeline.filestep import StepFiles
 from qlstream.production.execute import gather
 from qlstream.production.graph import Task, build_graph
+from qlstream.production.night import raw_exposures
 from qlstream.production.plan import OfflinePlan
-from qlstream.production.reduce import raw_exposures
 from qlstream.settings import Settings
 from qlstream.simulate.night import simulate_night
 from qlstream.simulate.schedule import plan_night
@@ -164,18 +164,20 @@ def test_without_a_flux_calibration_a_frame_is_sky_subtracted_counts(night: Redu
     assert "electron" in read_frame(out).bunit.lower() or read_frame(out).bunit == ELECTRON
 
 
-def test_a_boxcar_frame_stands_on_the_same_grid(night: Reduced, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["profile", "boxcar"])
+def test_spectra_by_row_stand_on_the_same_grid(night: Reduced, tmp_path: Path, method: str) -> None:
     files, out = night.files(night.task("extract", "r0")), tmp_path / "frame.fits"
-    ExtractStep({"method": "boxcar"}).run(StepFiles(files.inputs, {"frame": out}))
+    ExtractStep({"method": method}).run(StepFiles(files.inputs, {"frame": out}))
     quick, full = read_frame(out), read_frame(night.output("extract", "r0"))
     np.testing.assert_allclose(quick.wave, full.wave)
     both = (quick.ivar > 0) & (full.ivar > 0) & (full.mask == 0) & (quick.mask == 0)
     assert np.median(quick.flux[both] / full.flux[both]) == pytest.approx(1, abs=0.03)
 
 
-def test_barycentric_extraction_says_by_how_much_and_moves_the_lines(night: Reduced, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["2d", "profile"])
+def test_barycentric_extraction_says_by_how_much(night: Reduced, tmp_path: Path, method: str) -> None:
     files, out = night.files(night.task("extract", "z0")), tmp_path / "frame.fits"
-    ExtractStep({"barycentric": True}).run(StepFiles(files.inputs, {"frame": out}))
+    ExtractStep({"barycentric": True, "method": method}).run(StepFiles(files.inputs, {"frame": out}))
     moved = read_frame(out)
     assert moved.meta["HELIOCOR"] != 1
     assert abs(moved.meta["HELIOCOR"] - 1) < 1.1e-4
