@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from algorithms.coadd.rows import Rows
 from algorithms.coadd.tables import as_table
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.spectra import Band, Spectra
@@ -14,6 +16,7 @@ from qlstream.datamodel.spectra import Band, Spectra
 Array = NDArray[np.float64]
 
 WINDOWS = {"B": (4000.0, 5800.0), "R": (5800.0, 7600.0), "Z": (7600.0, 9800.0)}  # [Angstrom], the upper end excluded
+_ADDED = ("TSNR2_", "EFFTIME_")  # what adds up over exposures and arms
 _STAGES = ("RAW", "FFLAT", "SKYSUB")
 
 
@@ -48,13 +51,39 @@ def frame_scores(frame: Frame, stage: str) -> NDArray[Any]:
     return as_table(columns)
 
 
+def with_columns(scores: NDArray[Any] | None, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """`scores` with further columns, or these alone."""
+    had = {} if scores is None else {name: scores[name] for name in scores.dtype.names or ()}
+    return as_table(had | dict(columns))
+
+
 def coadd_scores(spectra: Spectra) -> NDArray[Any]:
-    """Scores of a coadd: TARGETID, then INTEG_, MEDIAN_COADD_FLUX and MEDIAN_COADD_SNR of each arm it covers."""
+    """Scores of a coadd: TARGETID, those that it has, and INTEG_, MEDIAN_COADD_FLUX, MEDIAN_COADD_SNR of its arms."""
     columns: dict[str, NDArray[Any]] = {"TARGETID": spectra.fibermap["TARGETID"]}
+    if spectra.scores is not None:
+        columns |= {name: spectra.scores[name] for name in spectra.scores.dtype.names or ()}
     for name, band in spectra.bands.items():
         for letter in name.upper():
             if letter in WINDOWS:
                 columns |= _of_band(band, letter)
+    return as_table(columns)
+
+
+def summed_scores(scores: NDArray[Any], rows: Rows, used: Mapping[str, NDArray[np.bool_]]) -> NDArray[Any]:
+    """TARGETID and, summed over the exposures of each target, TSNR2 and EFFTIME: per arm, and over the arms.
+
+    Parameters
+    ----------
+    scores : (nrow,) of the exposures
+    used : band -> (nrow,) exposures that went into the coadd
+    """
+    columns: dict[str, NDArray[Any]] = {"TARGETID": rows.targets}
+    for name in scores.dtype.names or ():
+        quantity, _, letter = name.rpartition("_")
+        if quantity.startswith(_ADDED) and letter.lower() in used:
+            values = np.where(used[letter.lower()], scores[name], 0.0)
+            columns[name] = np.bincount(rows.group, values, len(rows)).astype("f4")
+            columns[quantity] = columns.get(quantity, np.float32(0)) + columns[name]
     return as_table(columns)
 
 

@@ -62,7 +62,7 @@ def coadd_cameras(spectra: Spectra, tolerance: float = 1e-4) -> Spectra:
     mask[:, ~seen] = 0
     mask[ivar > 0] = 0
     wave = first[0] + step * np.arange(nwave)
-    return replace(spectra, bands={"".join(order): Band(wave, flux, ivar, mask, resolution)}, scores=None)
+    return replace(spectra, bands={"".join(order): Band(wave, flux, ivar, mask, resolution)})
 
 
 def _add(total: np.ndarray, resolution: np.ndarray, share: np.ndarray) -> None:

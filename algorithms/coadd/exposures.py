@@ -13,6 +13,7 @@ from algorithms.coadd.mean import mean_of_exposures
 from algorithms.coadd.norms import Norms, exposure_norms
 from algorithms.coadd.rows import Rows
 from algorithms.coadd.tables import coadd_fibermap
+from algorithms.scores import summed_scores
 from qlstream.datamodel.masks import fatal_fiber_bits
 from qlstream.datamodel.spectra import Spectra
 
@@ -32,7 +33,8 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
 
     Returns
     -------
-    Spectra with one row per target, in the order of their first appearance; `exp_fibermap` has the old rows
+    Spectra with one row per target, in the order of their first appearance; `exp_fibermap` has the old rows,
+    `scores` their TSNR2 and effective times added up
     """
     rows = Rows.of(spectra.fibermap["TARGETID"])
     used = {name: _good_exposures(spectra.fibermap, rows, name) for name in spectra.bands}
@@ -44,7 +46,8 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
     used = {name: some & ~norms.excluded for name, some in used.items()}
     bands = {name: mean_of_exposures(band, rows, used[name], norms.factor) for name, band in clean.items()}
     fibermap, exposures = coadd_fibermap(spectra.fibermap, rows, used, norms)
-    return replace(spectra, bands=bands, fibermap=fibermap, exp_fibermap=exposures, scores=None)
+    scores = None if spectra.scores is None else summed_scores(spectra.scores, rows, used)
+    return replace(spectra, bands=bands, fibermap=fibermap, exp_fibermap=exposures, scores=scores)
 
 
 def _good_exposures(fibermap: NDArray[Any], rows: Rows, band: str) -> NDArray[np.bool_]:

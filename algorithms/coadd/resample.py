@@ -74,7 +74,7 @@ def spectroperf_coadd(spectra: Spectra, wave: Array) -> Spectra:
 
 def _of_one_band(spectra: Spectra, band: Band) -> Spectra:
     name = "".join(sorted(spectra.bands, key=lambda n: spectra.bands[n].wave[0]))
-    return replace(spectra, bands={name: band}, scores=None)
+    return replace(spectra, bands={name: band})
 
 
 def _combined(rows: Sequence[Sequence[tuple[Band, int]]], wave: Array) -> Band:

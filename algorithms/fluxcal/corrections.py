@@ -36,7 +36,7 @@ def flat_to_psf(fibermap: Fibermap, seeing: float, fiber_diameter: float) -> Arr
     The flat field fills a fiber evenly, a star does not: one beside its star catches less. Lost is what catches less
     than 1 %.
     """
-    caught = point_fraction(seeing, _offsets(fibermap), fiber_diameter)
+    caught = point_fraction(seeing, fiber_offsets(fibermap), fiber_diameter)
     good = caught > _LOST
     factor = np.where(good, 1.0 / np.where(good, caught, 1.0), 0.0)
     return np.asarray(factor / factor[good].mean() if good.any() else factor)
@@ -50,7 +50,7 @@ def psf_to_fiber(fibermap: Fibermap, seeing: float, fiber_diameter: float) -> Ar
     """
     points = np.char.strip(fibermap.column("MORPHTYPE", "PSF").astype(str)) == "PSF"
     half_light = np.where(points, 0.0, fibermap.column("SHAPE_R", 0.0).astype(float))
-    offset = _offsets(fibermap)
+    offset = fiber_offsets(fibermap)
     point = point_fraction(seeing, offset, fiber_diameter)
     source = source_fraction(seeing, offset, fiber_diameter, half_light)
     nominal = source_fraction(1.0, 0.0, fiber_diameter, half_light)
@@ -59,7 +59,7 @@ def psf_to_fiber(fibermap: Fibermap, seeing: float, fiber_diameter: float) -> Ar
     return np.asarray(np.where(good, scale * nominal * point / np.where(good, source, 1.0), 0.0))
 
 
-def _offsets(fibermap: Fibermap) -> Array:
+def fiber_offsets(fibermap: Fibermap) -> Array:
     """(nspec,) distance of each fiber from its target [arcsec]; 0 where it is not known."""
     axes = [np.nan_to_num(fibermap.column(name, 0.0).astype(float)) for name in ("DELTA_X", "DELTA_Y")]
     return np.asarray(np.hypot(*axes) / MM_PER_ARCSEC)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.coadd.tables import as_table
+from algorithms.scores import with_columns
+from algorithms.tsnr2.frame import efftime_columns
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.spectra import Band, Spectra, stack_tables
@@ -42,7 +44,9 @@ def frames2spectra(frames: Mapping[Key, Frame], fibers: NDArray[np.integer[Any]]
     keep = [np.ones(len(t), dtype=bool) if fibers is None else np.isin(t["FIBER"], fibers) for t in tables]
     bands = {arm: _band(frames, arm, blocks, keep) for arm in arms}
     rows = stack_tables([table[k] for table, k in zip(tables, keep, strict=True)])
-    return Spectra(bands, rows, meta=_common_cards(frames))
+    scores = [_scores(frames, block, arms, table) for block, table in zip(blocks, tables, strict=True)]
+    told = stack_tables([s[k] for s, k in zip(scores, keep, strict=True)])
+    return Spectra(bands, rows, scores=told, meta=_common_cards(frames))
 
 
 def _first_wave(frames: Mapping[Key, Frame], arm: str) -> float:
@@ -76,6 +80,19 @@ def _fibermap(frames: Mapping[Key, Frame], block: tuple[int, int, int], arms: li
         value = meta.get(keyword)
         columns[name] = np.full(n, value if isinstance(value, (int, float)) else 0, kind)
     return as_table(columns)
+
+
+def _scores(
+    frames: Mapping[Key, Frame], block: tuple[int, int, int], arms: list[str], fibermap: NDArray[Any]
+) -> NDArray[Any]:
+    """The scores of all cameras side by side, and effective times; TARGETID alone where none has any."""
+    columns: dict[str, NDArray[Any]] = {"TARGETID": fibermap["TARGETID"]}
+    for arm in arms:
+        frame = _of_block(frames, block, arm)
+        if frame is not None and frame.scores is not None:
+            columns |= {name: frame.scores[name] for name in frame.scores.dtype.names or () if name != "TARGETID"}
+    cards = {camera[0]: frame.meta for (_, _, camera), frame in frames.items()}
+    return with_columns(as_table(columns), efftime_columns(as_table(columns), cards))
 
 
 def _band(

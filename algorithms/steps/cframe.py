@@ -8,9 +8,11 @@ from pydantic import Field
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
 from algorithms.fluxcal.frame import apply_fluxcalib
-from algorithms.scores import frame_scores
+from algorithms.fluxcal.stage import seeing_of
+from algorithms.scores import frame_scores, with_columns
 from algorithms.sky.framemodel import subtract_model
 from algorithms.steps.surroundings import Surroundings, context_of
+from algorithms.tsnr2.frame import frame_tsnr2, nominal_cards, tsnr2_columns
 from qlstream.io.fiberflat import read_fiberflat
 from qlstream.io.fluxcalib import read_fluxcalib
 from qlstream.io.frame import read_frame, write_frame
@@ -19,7 +21,7 @@ from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 
 
 class ProcessExposureStep(FileStep):
-    """Everything that a frame goes through once its calibrations are known."""
+    """Everything that a frame goes through once its calibrations are known, and how much it tells of redshifts."""
 
     title = "Divide a frame by the fiber flat, subtract its sky and, if given, apply its flux calibration."
     inputs = (
@@ -42,8 +44,14 @@ class ProcessExposureStep(FileStep):
         out = replace(out, scores=frame_scores(out, "SKYSUB"))
         calib, stage = files.get("fluxcalib"), "SKYSUB"
         if calib is not None:
-            out = apply_fluxcalib(out, read_fluxcalib(calib))
-            stage = "CALIB"
+            vectors = read_fluxcalib(calib)
+            found = frame_tsnr2(out, vectors, context.instrument, seeing_of(context.header))
+            scores = with_columns(out.scores, tsnr2_columns(found, out.camera[:1].upper()))
+            out, stage = apply_fluxcalib(replace(out, scores=scores), vectors), "CALIB"
+            tree = context_of(frame.meta, self.params).calibration
+            if "FLUXCALIB" in tree:
+                cards = nominal_cards(context.instrument, context.arm, tree.fluxcalib)
+                out = replace(out, meta={**out.meta, **cards})
         report(0.8, "writing")
         out = replace(out, meta={**out.meta, "FLAVOR": context.flavor})
         write_frame(files.outputs["cframe"], replace(out, scores=frame_scores(out, stage)))

@@ -24,6 +24,7 @@ _SMOOTHED = 100.0  # width of the mean that is taken off a template [Angstrom]
 _NREDSHIFT = 48
 TRACERS = ("ELG", "LRG", "QSO", "LYA", "BGS", "GPBDARK", "GPBBRIGHT", "GPBBACKUP")  # of the SCORES tables
 PROGRAMS = {"dark": "ELG", "bright": "BGS", "backup": "BGS"}  # the class that tells a program's effective time
+TIMED = tuple(dict.fromkeys(PROGRAMS.values()))
 
 
 @dataclass(frozen=True)

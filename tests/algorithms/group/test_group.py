@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from algorithms.coadd.exposures import coadd
 from algorithms.group.frames import frames2spectra
 from algorithms.group.pixels import FrameCache, fibermap_pixels, pixel_of, spectra_of_pixel
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
-from qlstream.datamodel.masks import SpecMask
+from qlstream.datamodel.masks import FiberMask, SpecMask
 
 NIGHT = 20260114
 WAVES = {"b": 3600 + 0.8 * np.arange(30), "r": 5760 + 0.8 * np.arange(40)}
@@ -110,3 +111,28 @@ def test_the_cache_forgets_the_oldest() -> None:
     for name in ("a", "b", "a", "c", "a", "b"):
         cache.get(Path(name))
     assert [p.name for p in read] == ["a", "b", "c", "b"]
+
+
+def test_scores_of_all_cameras_stand_side_by_side_and_add_up_in_the_coadd() -> None:
+    def scored(camera: str, expid: int, value: float) -> Frame:
+        letter = camera[0].upper()
+        plain = frame(camera, expid, 1.0)
+        assert plain.fibermap is not None
+        table = np.zeros(4, [("TARGETID", "i8"), (f"TSNR2_ELG_{letter}", "f8")])
+        table["TARGETID"] = plain.fibermap.column("TARGETID")
+        table[f"TSNR2_ELG_{letter}"] = value
+        return replace(plain, scores=table, meta={**plain.meta, "NOMELG": 50.0})
+
+    frames = {(NIGHT, e, c): scored(c, e, v) for e, c, v in ((1, "b0", 1.0), (1, "r0", 2.0), (2, "r0", 4.0))}
+    spectra = frames2spectra(frames)
+    assert spectra.scores is not None
+    assert spectra.scores["TSNR2_ELG_B"].tolist() == [1.0] * 4 + [0.0] * 4
+    assert spectra.scores["TSNR2_ELG_R"].tolist() == [2.0] * 4 + [4.0] * 4
+    spectra.fibermap["FIBERSTATUS"][5] = FiberMask.BADAMPR
+    scores = coadd(spectra).scores
+    assert scores is not None
+    assert scores["TARGETID"].tolist() == [1000, 1001, 1002, 1003]
+    assert scores["TSNR2_ELG_R"].tolist() == [6, 2, 6, 6], "exposures that took no part do not count"
+    assert scores["TSNR2_ELG"].tolist() == [7, 3, 7, 7]
+    assert scores["EFFTIME_ELG"].tolist() == [70, 30, 70, 70]
+    assert scores["TSNR2_ELG"].dtype == np.float32
