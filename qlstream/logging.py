@@ -72,6 +72,27 @@ def start_logging(level: str = "INFO", file: Path | None = None) -> None:
     logging.getLogger(_ROOT).setLevel(level)
 
 
+@contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Within the block, what this process would tell the terminal goes to `file`, which is made anew.
+
+    Raises
+    ------
+    OSError : it cannot be written
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    before = root.handlers[:]
+    lines = logging.FileHandler(file, mode="w", encoding="utf-8")
+    lines.setFormatter(_Text())
+    root.handlers = [lines, *(handler for handler in before if isinstance(handler, logging.FileHandler))]
+    try:
+        yield
+    finally:
+        root.handlers = before
+        lines.close()
+
+
 class _Text(logging.Formatter):
     """`2026-01-15T07:12:03Z WARNING camera 00000082 r3 Preproc: message`"""
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from qlstream.cli.nightbar import NightBar
 from qlstream.cli.options import Night, calib_option, raw_option, redux_options
 from qlstream.engine.pool import preload
+from qlstream.engine.sweep import sweep_temporary
 from qlstream.instrument import Instrument, instrument_of, load_instrument
 from qlstream.io.raw import read_exposure_header
 from qlstream.logging import start_logging
-from qlstream.pipeline.plan import PlanError
+from qlstream.production.execute import log_of
+from qlstream.production.graph import Exposure, Task, build_graph
 from qlstream.production.kinds import KINDS
+from qlstream.production.night import enter, raw_exposures
 from qlstream.production.plan import OfflinePlan
-from qlstream.production.reduce import Production, prepare_night, raw_exposures
+from qlstream.production.reduce import Production
 from qlstream.settings import Settings, load_settings
 from qlstream.store import tasks as ledger
 from qlstream.store.database import Store
 
-_STATES = (ledger.DONE, ledger.FAILED, ledger.BLOCKED, ledger.READY, ledger.WAITING, ledger.RUNNING)
+_LISTED = 20  # failed tasks that are told one by one
 
 
 @click.command()
@@ -52,76 +58,106 @@ def reduce(
     """Reduce the NIGHT (YYYYMMDD) completely: calibrations, frames, sky, flux calibration, spectra, coadds.
 
     What is whole already is skipped, so a run that was stopped goes on where it was; a failed camera stops nobody else.
+    The status is 0 if all tasks are done and all raw files could be used.
     """
     flags = {"raw": raw, "calib": calib, "redux": redux, "store": store}
     settings = load_settings(config, flags | {"instrument": instrument, "engine.workers": workers})
     settings.require("raw", "redux")
     assert settings.raw is not None
     assert settings.redux is not None  # `require` has seen to both
-    start_logging(settings.logging.level, settings.logging.file)
-    try:
-        steps = OfflinePlan.load(plan or settings.offline.plan)
-    except PlanError as error:
-        raise click.ClickException(str(error)) from None
+    steps = OfflinePlan.load(plan or settings.offline.plan)
+    exposures, faults = raw_exposures(settings.raw, settings.redux, night, settings.instrument)
+    kinds, unavailable = steps.available({"calib": settings.calib, "redux": settings.redux})
+    graph = build_graph(exposures, _instrument(settings, exposures), settings.redux.resolve(), kinds)
+    if not graph:
+        why = "".join(f"\n  {fault}" for fault in faults)
+        raise click.ClickException(f"no exposure of {night} in {settings.raw} gives anything to do{why}")
     settings.redux.mkdir(parents=True, exist_ok=True)
     preload(["qlstream.production.execute", *{path.partition(":")[0] for path in steps.steps.values()}])
     with Store.open(settings.store, settings.redux) as opened:
-        graph, unusable = prepare_night(
-            opened, settings.raw, settings.calib, night, _instrument(settings, night), steps, settings.instrument, redo
-        )
-        if not graph:
-            raise click.ClickException(f"no exposure of {night} in {settings.raw} gives anything to do")
-        _work(settings, opened, steps, graph, night)
-        for reason in unusable:
-            click.echo(f"left out: {reason}", err=True)
-        good = _table(opened, night)
-    if not good:
+        sweep_temporary(opened.redux)
+        _work(settings, opened, steps, graph, night, redo)
+        good = _table(opened, night, graph)
+    for reason in faults:
+        click.secho(reason, fg="red", err=True)
+    for kind, reason in unavailable.items():
+        click.echo(f"left out: {kind}: {reason}", err=True)
+    if faults or not good:
         raise SystemExit(1)
 
 
-def _instrument(settings: Settings, night: int) -> Instrument:
-    assert settings.raw is not None
-    assert settings.redux is not None
+def _instrument(settings: Settings, exposures: list[Exposure]) -> Instrument:
     if settings.instrument != "auto":
         return load_instrument(settings.instrument)
-    found, _ = raw_exposures(settings.raw, settings.redux, night)
-    return instrument_of(read_exposure_header(found[0].raw) if found else {})
+    return instrument_of(read_exposure_header(exposures[0].raw) if exposures else {})
 
 
-def _work(settings: Settings, store: Store, plan: OfflinePlan, graph: dict[str, Any], night: int) -> None:
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description:28s}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        already = ledger.states_of(store, graph)
-        bar = progress.add_task(f"{night}", total=len(graph), completed=sum(s == ledger.DONE for s in already.values()))
+def _work(
+    settings: Settings, store: Store, plan: OfflinePlan, graph: Mapping[str, Task], night: int, redo: tuple[str, ...]
+) -> None:
+    """Run the tasks, with a bar; SIGTERM ends them as Ctrl-C does."""
+    before = time.time()
+    with NightBar(store, night) as bar:
+        start_logging(settings.logging.level, settings.logging.file)  # to the terminal above the bar
+        enter(store, dict(graph), redo)
 
-        def told(name: str, state: str, reason: str) -> None:
-            if state == ledger.RUNNING:
-                progress.update(bar, description=name)
-                return
-            progress.advance(bar)
-            if state == ledger.FAILED:
-                console.print(f"[red]{name} failed[/]: {reason}", highlight=False)
+        async def run() -> None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
+            follow = asyncio.ensure_future(bar.follow())
+            try:
+                await Production(settings, store, plan, dict(graph), bar.told).run()
+            finally:
+                follow.cancel()
 
-        asyncio.run(Production(settings, store, plan, graph, told).run())
+        try:
+            asyncio.run(run())
+        except KeyboardInterrupt:
+            bar.print("stopped; the same command goes on where it was")
+            raise
+    click.echo(f"{night}: {_made_since(store, night, before)} of {len(graph)} tasks done now", err=True)
 
 
-def _table(store: Store, night: int) -> bool:
+def _made_since(store: Store, night: int, utc: float) -> int:
+    return sum((row["started_utc"] or 0.0) >= utc for row in ledger.of_state(store, ledger.DONE, night))
+
+
+def _table(store: Store, night: int, graph: Mapping[str, Task]) -> bool:
     """Print what became of the tasks; whether all are done."""
-    table = Table("task", *_STATES[:3], "left", title=f"Offline reduction of {night}", title_justify="left")
-    left_over = False
+    title = f"Offline reduction of {night}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("task")
+    for name in ("done", "failed", "blocked", "left", r"CPU \[s]", r"peak \[MB]"):
+        table.add_column(name, justify="right")
+    costs = ledger.costs(store, night)
+    bad = 0
     for kind, count in ledger.states(store, night).items():
-        left = sum(count[s] for s in _STATES[3:])
-        left_over |= bool(left or count[ledger.FAILED] or count[ledger.BLOCKED])
-        colours = ("green", "red", "yellow")
-        cells = [f"[{c}]{count[s]}[/]" if count[s] else "" for s, c in zip(_STATES[:3], colours, strict=True)]
-        table.add_row(kind, *cells, str(left or ""))
-    console = Console()
+        left = sum(count[state] for state in ledger.OPEN)
+        bad += left + count[ledger.FAILED] + count[ledger.BLOCKED]
+        cells = [
+            f"[{color}]{number}[/]" if number else ""
+            for color, number in (
+                ("green", count[ledger.DONE]),
+                ("red", count[ledger.FAILED]),
+                ("yellow", count[ledger.BLOCKED]),
+                ("blue", left),
+            )
+        ]
+        cpu, peak = costs[kind]
+        table.add_row(kind, *cells, f"{cpu:.0f}", f"{peak:.0f}")
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    for state in (ledger.FAILED, ledger.BLOCKED):
-        rows = ledger.of_state(store, state, night)
-        for row in rows[:20]:
-            console.print(f"{row['name']} {state}: {row['reason']}", highlight=False)
-        if len(rows) > 20:
-            console.print(f"… and {len(rows) - 20} more {state}")
-    return not left_over
+    _tell_failures(console, store, night, graph)
+    return not bad
+
+
+def _tell_failures(console: Console, store: Store, night: int, graph: Mapping[str, Task]) -> None:
+    failed, blocked = (ledger.of_state(store, state, night) for state in (ledger.FAILED, ledger.BLOCKED))
+    for row in failed[:_LISTED]:
+        console.print(f"[red]{row['name']} failed[/]: ", end="")
+        console.print(row["reason"], markup=False, highlight=False)
+        if row["name"] in graph:
+            console.print(f"  log: {log_of(graph[row['name']], store.redux)}", highlight=False, soft_wrap=True)
+    if len(failed) > _LISTED:
+        console.print(f"and {len(failed) - _LISTED} more failed")
+    if blocked:
+        console.print(f"{len(blocked)} tasks are blocked, since they need what failed; mend it and run this again")

@@ -13,8 +13,9 @@ from sqlalchemy import select
 from qlstream.instrument import instrument_of
 from qlstream.io.camword import decode_camword
 from qlstream.production.graph import Exposure, build_graph
+from qlstream.production.night import enter
 from qlstream.production.plan import OfflinePlan
-from qlstream.production.reduce import Production, enter
+from qlstream.production.reduce import Production
 from qlstream.settings import Settings
 from qlstream.store import jobs
 from qlstream.store import tasks as ledger

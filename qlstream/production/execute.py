@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import time
 from collections import defaultdict
@@ -13,13 +14,16 @@ import fitsio
 
 from qlstream.calibration.finder import find_calibration
 from qlstream.calibration.served import MissingCalibration
+from qlstream.engine.worker import DiskFull, disk_trouble
 from qlstream.io.compression import other_form
-from qlstream.logging import start_logging
+from qlstream.logging import log_to, start_logging
 from qlstream.pipeline.filestep import StepFiles
 from qlstream.pipeline.resources import peak_memory
 from qlstream.production.graph import Source, Task
 from qlstream.production.plan import OfflinePlan
 from qlstream.settings import Settings
+
+log = logging.getLogger("qlstream.production")
 
 _BLOCK = 2880  # bytes of a FITS header block
 NICENESS = 10  # offline work steps back behind the exposures of the night
@@ -58,31 +62,48 @@ def prepare(settings: Settings, plan: OfflinePlan) -> None:
 
 
 def run_task(task: Task) -> Ended:
-    """Run the step of a task on the files that are there.
+    """Run the step of a task on the files that are there; what it logs goes to the log of the task.
 
     Raises
     ------
     MemoryError : it needs more than its limit
+    DiskFull : there is no room for its outputs
     """
     assert _process is not None, "prepare() has not run in this process"
+    settings, plan = _process.settings, _process.plan
+    assert settings.redux is not None
     peak_memory.reset()
     cpu = time.process_time()
     state, reason = "done", ""
     try:
-        for _, path in task.outputs:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        files = StepFiles(gather(task, _process.settings), dict(task.outputs))
-        settings = _process.settings
-        around = {"camera": task.camera, "calib": settings.calib, "redux": settings.redux}
-        _process.plan.step(task.kind, task.arm, around).run(files)
-        missing = [str(path) for _, path in task.outputs if not is_whole(path)]
-        if missing:
-            state, reason = "failed", f"its step ended without {', '.join(missing)}"
+        with log_to(log_of(task, settings.redux)):
+            try:
+                _run(task, settings, plan)
+            except Exception:
+                log.exception("%s failed", task.name)
+                raise
     except MemoryError:
         raise
     except Exception as error:
-        state, reason = "failed", f"{error}" if isinstance(error, MissingCalibration) else _told(error)
+        if isinstance(error, OSError) and (trouble := disk_trouble(settings)):
+            raise DiskFull(trouble) from None
+        state, reason = "failed", _told(error)
     return Ended(state, reason, time.process_time() - cpu, peak_memory.look())
+
+
+def log_of(task: Task, redux: Path) -> Path:
+    """Where the newest attempt at a task logs (spec production §2)."""
+    return redux / "run" / "logs" / "night" / str(task.night) / f"{task.name}.log"
+
+
+def _run(task: Task, settings: Settings, plan: OfflinePlan) -> None:
+    """Raises RuntimeError if the step ended without an output, beside what the step raises."""
+    files = StepFiles(gather(task, settings), dict(task.outputs))
+    around = {"camera": task.camera, "calib": settings.calib, "redux": settings.redux}
+    plan.step(task.kind, task.arm, around).run(files)
+    missing = [str(path) for _, path in task.outputs if not is_whole(path)]
+    if missing:
+        raise RuntimeError(f"its step ended without {', '.join(missing)}")
 
 
 def gather(task: Task, settings: Settings) -> dict[str, tuple[Path, ...]]:
@@ -140,4 +161,6 @@ def _calibration(task: Task, kind: str, settings: Settings) -> Path:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Our own errors speak for themselves; for others the type helps."""
+    speaks = type(error).__module__.startswith("qlstream") or isinstance(error, FileNotFoundError)
+    return str(error) if speaks and str(error) else f"{type(error).__name__}: {error}"

@@ -4,85 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+
+from sqlalchemy import Connection
 
 from qlstream.engine.isolation import Limits
 from qlstream.engine.pool import NoWorker, Worker, WorkerLost
-from qlstream.ingest.completeness import read_facts
-from qlstream.ingest.fibermaps import obtain_fibermap
-from qlstream.ingest.names import Place
-from qlstream.instrument import Instrument
-from qlstream.io.compression import existing_file
-from qlstream.io.errors import BadFile
-from qlstream.io.listing import list_exposures
-from qlstream.production.execute import is_whole, prepare, run_task
-from qlstream.production.graph import Exposure, Task, build_graph
-from qlstream.production.kinds import KINDS
+from qlstream.engine.worker import DiskFull, disk_trouble
+from qlstream.production.execute import Ended, prepare, run_task
+from qlstream.production.graph import Task
+from qlstream.production.night import SOURCE
 from qlstream.production.plan import OfflinePlan
 from qlstream.settings import Settings
 from qlstream.store import tasks as ledger
 from qlstream.store.database import Store, StoreAway
-from qlstream.store.tasks import Claim, NewTask, StaleTask
+from qlstream.store.tasks import Claim, StaleTask
 
 log = logging.getLogger("qlstream.production")
 
-SOURCE = "production"
+PATIENCE_S = 60.0  # for a disk without room, a store that is away, workers that do not start
 _POLL_S = 0.1
+_TRIES = 2  # of a task whose worker died or hung
+
 Told = Callable[[str, str, str], None]  # task, state, reason
-
-_ORDER = {kind.name: n for n, kind in enumerate(KINDS)}
-
-
-def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") -> tuple[list[Exposure], list[str]]:
-    """The exposures of a night on disk, and why others cannot be used."""
-    found, unusable = [], []
-    for expid in list_exposures(night, raw=True, rawdata_dir=raw):
-        place = Place(night, expid)
-        path = place.find(raw)
-        if path is None:
-            continue
-        try:
-            facts, _ = read_facts(path, place, instrument)
-        except (BadFile, OSError, ValueError) as error:
-            unusable.append(str(error))
-            continue
-        fibermap = obtain_fibermap(path, raw, redux, place, instrument, hurry=True).path
-        found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid, fibermap))
-    return found, unusable
-
-
-def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
-    """Put the tasks of a graph into the store; what is whole and up to date is done, unless to be redone."""
-    again = set(redo)
-    ledger.put(
-        store,
-        SOURCE,
-        [
-            NewTask(
-                task.name,
-                task.kind,
-                _ORDER[task.kind],
-                task.night,
-                task.expid,
-                task.camera,
-                tuple((s.port, s.task, s.need) for s in task.sources if s.task),
-                done=task.kind not in again and _is_up_to_date(task),
-            )
-            for task in graph.values()
-        ],
-    )
-
-
-def _is_up_to_date(task: Task) -> bool:
-    """Whether all outputs are whole and none is older than an input that another task made."""
-    if not all(is_whole(path) for _, path in task.outputs):
-        return False
-    made = min(existing_file(path).stat().st_mtime_ns for _, path in task.outputs)
-    inputs = [s.path for s in task.sources if s.task and s.path is not None and is_whole(s.path)]
-    return all(existing_file(path).stat().st_mtime_ns <= made for path in inputs)
 
 
 class Production:
@@ -116,66 +64,116 @@ class Production:
         count = workers or engine.workers or os.cpu_count() or 1
         self._workers = [Worker(limits, prepare, (settings, plan)) for _ in range(count)]
         self._running: set[Claim] = set()
+        self._trouble, self._since = "", 0.0  # what is wrong with the surroundings, since when
 
     async def run(self, endless: bool = False) -> None:
-        """Work until nothing is ready and nothing runs, or without end; cancelling gives running tasks back."""
+        """Work until nothing is ready and nothing runs, or without end; cancelling gives running tasks back.
+
+        Raises
+        ------
+        DiskFull, StoreAway, NoWorker : for longer than PATIENCE_S, unless it is to work without end
+        """
+        patience = math.inf if endless else PATIENCE_S
         try:
             async with asyncio.TaskGroup() as group:
                 beat = group.create_task(self._renew())
-                lanes = [group.create_task(self._lane(worker, endless)) for worker in self._workers]
+                lanes = [group.create_task(self._lane(worker, patience)) for worker in self._workers]
                 await asyncio.gather(*lanes)
                 beat.cancel()
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # one lane had no more patience, the others were cancelled
         finally:
             await asyncio.gather(*(worker.stop() for worker in self._workers))
-            await asyncio.to_thread(ledger.release, self.store, SOURCE, list(self._running))
+            with suppress(StoreAway):  # their leases run out
+                await asyncio.to_thread(ledger.release, self.store, SOURCE, list(self._running))
 
-    async def _lane(self, worker: Worker, endless: bool) -> None:
+    async def _lane(self, worker: Worker, patience: float) -> None:
+        """One task after another; what runs may make others ready, and a lost process's lease ends."""
         while True:
-            claimed = await asyncio.to_thread(self._claim)
-            if claimed is not None:
-                await self._attempt(worker, claimed)
-            elif self._running or endless or await asyncio.to_thread(self._runs_elsewhere):
-                await asyncio.sleep(_POLL_S)  # what runs may make others ready, and a lost process's lease ends
-            else:
-                return
+            try:
+                claimed = await asyncio.to_thread(self._claim)
+                if claimed is not None:
+                    await self._attempt(worker, claimed)
+                    self._bear(None)
+                elif not self._running and patience < math.inf and not await asyncio.to_thread(self._runs_elsewhere):
+                    return
+                else:
+                    await asyncio.sleep(_POLL_S)
+            except (DiskFull, StoreAway, NoWorker) as trouble:
+                self._bear(trouble)
+                if time.monotonic() - self._since > patience:
+                    raise
+                await asyncio.sleep(1.0)
+
+    def _bear(self, trouble: Exception | None) -> None:
+        """Note that the surroundings fail, or are well again; told once, not at every look."""
+        if trouble is None:
+            if self._trouble:
+                log.warning("goes on; it was paused because of: %s", self._trouble)
+            self._trouble = ""
+        elif not self._trouble:
+            self._trouble, self._since = str(trouble), time.monotonic()
+            log.error("paused: %s", trouble)
 
     def _claim(self) -> Claim | None:
-        """A task, if one may begin; a store that is away has none."""
+        """A task, if one may begin.
+
+        Raises
+        ------
+        DiskFull, StoreAway : none can begin now
+        """
         nights = {task.night for task in list(self.graph.values())}
-        with suppress(StoreAway):
-            if nights and self._is_free():
-                return ledger.claim(self.store, SOURCE, nights)
-        return None
+        if not nights or not self._is_free():
+            return None
+        if trouble := disk_trouble(self.settings):
+            raise DiskFull(trouble)
+        return ledger.claim(self.store, SOURCE, nights)
 
     def _runs_elsewhere(self) -> bool:
-        nights = {task.night for task in list(self.graph.values())}
-        with suppress(StoreAway):
-            return ledger.are_running(self.store, nights)
-        return True
+        return ledger.are_running(self.store, {task.night for task in list(self.graph.values())})
 
     async def _attempt(self, worker: Worker, claimed: Claim) -> None:
         self._running.add(claimed)
         self._told(claimed.name, ledger.RUNNING, "")
-        state, reason, cost = ledger.FAILED, "", {}
         try:
-            task = self.graph.get(claimed.name)
-            if task is None:
-                reason = "it is not part of this plan"
-            else:
-                ended = await worker.run(run_task, task, timeout=self.settings.offline.task_timeout)
-                state, reason = ended.state, ended.reason
-                cost = {"cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb}
-        except (WorkerLost, NoWorker) as lost:
-            reason = str(lost)
-        except Exception as error:
-            log.exception("%s", claimed.name)
-            reason = f"{type(error).__name__}: {error}"
+            ended = await self._work(worker, claimed)
+        except (DiskFull, NoWorker):
+            await asyncio.to_thread(ledger.release, self.store, SOURCE, [claimed])
+            self._running.discard(claimed)
+            raise
+        cost = {"cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb}
+
+        def close(conn: Connection) -> None:
+            ledger.close(conn, SOURCE, claimed, ended.state, ended.reason, **cost)
+
         with suppress(StaleTask):
-            await asyncio.to_thread(
-                self.store.persist, lambda conn: ledger.close(conn, SOURCE, claimed, state, reason, **cost)
-            )
+            await asyncio.to_thread(self.store.persist, close, PATIENCE_S)
         self._running.discard(claimed)
-        self._told(claimed.name, state, reason)
+        self._told(claimed.name, ended.state, ended.reason)
+
+    async def _work(self, worker: Worker, claimed: Claim) -> Ended:
+        """How the task ended; a worker that is lost costs it one more try on a fresh one.
+
+        Raises
+        ------
+        DiskFull, NoWorker : the surroundings fail, not the task
+        """
+        task = self.graph.get(claimed.name)
+        if task is None:
+            return Ended(ledger.FAILED, "it is not part of this plan")
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                return await worker.run(run_task, task, timeout=self.settings.offline.task_timeout)
+            except WorkerLost as lost:
+                reason = f"{lost}, {_TRIES} times"
+                log.warning("%s: %s", claimed.name, lost)
+            except (DiskFull, NoWorker):
+                raise
+            except Exception as error:
+                log.exception("%s", claimed.name)
+                return Ended(ledger.FAILED, f"{type(error).__name__}: {error}")
+        return Ended(ledger.FAILED, reason)
 
     async def _renew(self) -> None:
         while True:
@@ -183,21 +181,3 @@ class Production:
             for claimed in list(self._running):
                 with suppress(StaleTask, StoreAway):
                     await asyncio.to_thread(ledger.renew, self.store, claimed)
-
-
-def prepare_night(
-    store: Store,
-    raw: Path,
-    calib: Path | None,
-    night: int,
-    instrument: Instrument,
-    plan: OfflinePlan,
-    setting: str = "auto",
-    redo: Iterable[str] = (),
-) -> tuple[dict[str, Task], list[str]]:
-    """The graph of a night, entered into the store; and what is left out of it, with the reasons."""
-    exposures, unusable = raw_exposures(raw, store.redux, night, setting)
-    kinds, why = plan.available({"calib": calib, "redux": store.redux})
-    graph = build_graph(exposures, instrument, store.redux, kinds)
-    enter(store, graph, redo)
-    return graph, [*unusable, *(f"{kind}: {reason}" for kind, reason in why.items())]

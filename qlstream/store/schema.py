@@ -189,4 +189,5 @@ task_inputs = Table(
     Column("port", String(24), primary_key=True),
     Column("maker", String(64), primary_key=True, doc="the task that makes this input"),
     Column("need", String(8), nullable=False, doc="all, any or prefer"),
+    Index("task_inputs_by_maker", "maker"),
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from qlstream.store.database import Store
 from qlstream.store.events import append, shortened
@@ -54,18 +54,24 @@ class StaleTask(RuntimeError):
     """Another attempt at this task has taken over."""
 
 
-def put(store: Store, source: str, new: Sequence[NewTask]) -> None:
+def put(store: Store, source: str, new: Sequence[NewTask], looked_utc: float | None = None) -> None:
     """Add tasks, or bring them up to date with what is on disk; running ones are left alone.
 
     A task whose outputs are there is done; one that had failed, or whose outputs are gone, may run again.
+
+    Parameters
+    ----------
+    looked_utc : when it was seen what is on disk; default now. What another process has ended since is left alone too
     """
     with store.write() as conn:
-        known = {row.name: row for row in conn.execute(select(tasks.c.name, tasks.c.state))}
+        nights = tasks.c.night.in_({task.night for task in new})
+        known = {row.name: row for row in conn.execute(select(tasks).where(nights))}
         now = time.time()
+        looked = now if looked_utc is None else looked_utc
         for task in new:
             state = DONE if task.done else WAITING
             row = known.get(task.name)
-            if row is not None and row.state == RUNNING:
+            if row is not None and (row.state == RUNNING or (row.ended_utc or 0.0) > looked):
                 continue
             values = {"state": state, "reason": "", "ended_utc": now if task.done else None}
             if row is None:
@@ -133,14 +139,13 @@ def close(conn: Connection, source: str, claimed: Claim, state: str, reason: str
     ------
     StaleTask : another attempt has taken over
     """
-    row = _require_current(conn, claimed)
+    _require_current(conn, claimed)
     conn.execute(
         update(tasks).where(tasks.c.name == claimed.name).values(ended_utc=time.time(), lease_utc=None, **cost)
     )
     _set(conn, source, claimed.name, state, reason)
-    if state == DONE:
-        _outdate(conn, source, claimed.name)
-    _settle(conn, source, {row["night"]})
+    outdated = _outdate(conn, source, claimed.name) if state == DONE else set()
+    _follow(conn, source, {claimed.name, *outdated})
 
 
 def retry(store: Store, source: str, name: str) -> None:
@@ -151,11 +156,11 @@ def retry(store: Store, source: str, name: str) -> None:
     LookupError : there is no such task
     """
     with store.write() as conn:
-        row = conn.execute(select(tasks).where(tasks.c.name == name)).mappings().one_or_none()
+        row = conn.execute(select(tasks.c.night).where(tasks.c.name == name)).one_or_none()
         if row is None:
             raise LookupError(f"no task {name!r}")
         _set(conn, source, name, WAITING, "run again on request")
-        _settle(conn, source, {row["night"]})
+        _settle(conn, source, {row.night})
 
 
 def release(store: Store, source: str, claims: Iterable[Claim]) -> None:
@@ -176,14 +181,23 @@ def are_running(store: Store, nights: Iterable[int]) -> bool:
 
 def states(store: Store, night: int | None = None) -> dict[str, Counter[str]]:
     """Kind -> how many tasks are in each state."""
-    query = select(tasks.c.kind, tasks.c.state, tasks.c.position).order_by(tasks.c.position)
+    position = func.min(tasks.c.position)
+    query = select(tasks.c.kind, tasks.c.state, func.count()).group_by(tasks.c.kind, tasks.c.state).order_by(position)
     if night is not None:
         query = query.where(tasks.c.night == night)
     table: dict[str, Counter[str]] = defaultdict(Counter)
     with store.read() as conn:
-        for kind, state, _ in conn.execute(query):
-            table[kind][state] += 1
+        for kind, state, count in conn.execute(query):
+            table[kind][state] = count
     return dict(table)
+
+
+def costs(store: Store, night: int) -> dict[str, tuple[float, float]]:
+    """Kind -> CPU time of all its tasks [s], and the largest memory of one [MB]; 0 where nothing is known."""
+    columns = (tasks.c.kind, func.sum(tasks.c.cpu_s), func.max(tasks.c.peak_mb))
+    with store.read() as conn:
+        rows = conn.execute(select(*columns).where(tasks.c.night == night).group_by(tasks.c.kind))
+        return {kind: (cpu or 0.0, peak or 0.0) for kind, cpu, peak in rows}
 
 
 def of_state(store: Store, state: str, night: int | None = None) -> list[Mapping[str, Any]]:
@@ -209,35 +223,56 @@ def _require_current(conn: Connection, claimed: Claim) -> Any:
     return row
 
 
-def _outdate(conn: Connection, source: str, maker: str) -> None:
-    """What was made without this task's outputs, or with older ones, is to be made again."""
+def _outdate(conn: Connection, source: str, maker: str) -> set[str]:
+    """What was made without this task's outputs, or with older ones, is to be made again; the names of it."""
     takers = select(task_inputs.c.task).where(task_inputs.c.maker == maker)
-    for name in (
-        conn.execute(select(tasks.c.name).where(tasks.c.name.in_(takers), tasks.c.state == DONE)).scalars().all()
-    ):
+    query = select(tasks.c.name).where(tasks.c.name.in_(takers), tasks.c.state == DONE)
+    outdated = set(conn.execute(query).scalars())
+    for name in sorted(outdated):
         _set(conn, source, name, WAITING, f"{maker} is newer")
+    return outdated
 
 
 def _settle(conn: Connection, source: str, nights: set[int]) -> None:
-    """Waiting tasks become ready or blocked as what they wait for ends; blocked ones wait again if it may still come.
+    """Every task of these nights that waits becomes ready or blocked, or waits again, as what it waits for ended."""
+    _judge(conn, source, tasks.c.night.in_(tuple(nights)))
+
+
+def _follow(conn: Connection, source: str, ended: set[str]) -> None:
+    """The same for what waits for tasks that ended, and for what waits for those in turn."""
+    while ended:
+        takers = select(task_inputs.c.task).where(task_inputs.c.maker.in_(ended))
+        ended = _judge(conn, source, tasks.c.name.in_(takers))
+
+
+def _judge(conn: Connection, source: str, chosen: ColumnElement[bool]) -> set[str]:
+    """Set the state of the chosen tasks by what they wait for; names of those whose state is another now.
 
     One pass in the order of the chain is enough, since a task waits for earlier kinds only.
     """
-    chosen = tasks.c.night.in_(tuple(nights))
-    rows = list(conn.execute(select(tasks).where(chosen).order_by(tasks.c.position)).mappings())
-    state = {row["name"]: row["state"] for row in rows}
+    waiting = chosen & tasks.c.state.in_((WAITING, READY, BLOCKED))
+    rows = list(conn.execute(select(tasks.c.name, tasks.c.state).where(waiting).order_by(tasks.c.position)))
+    state: dict[str, str] = {}
     inputs: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-    wanted = select(task_inputs).where(task_inputs.c.task.in_(select(tasks.c.name).where(chosen)))
-    for row in conn.execute(wanted).mappings():
-        inputs[row["task"]].append((row["port"], row["maker"], row["need"]))
-    for row in rows:
-        name = row["name"]
-        if row["state"] not in (WAITING, READY, BLOCKED):
-            continue
+    maker = tasks.alias("maker")
+    wanted = (
+        select(task_inputs, maker.c.state)
+        .join(tasks, tasks.c.name == task_inputs.c.task)
+        .outerjoin(maker, maker.c.name == task_inputs.c.maker)
+        .where(waiting)
+    )
+    for row in conn.execute(wanted):
+        inputs[row.task].append((row.port, row.maker, row.need))
+        if row.state is not None:
+            state[row.maker] = row.state
+    changed = set()
+    for name, before in rows:
         new, reason = _verdict(inputs[name], state)
-        if new != row["state"]:
+        if new != before:
             _set(conn, source, name, new, reason)
             state[name] = new
+            changed.add(name)
+    return changed
 
 
 def _verdict(inputs: list[tuple[str, str, str]], state: Mapping[str, str]) -> tuple[str, str]:

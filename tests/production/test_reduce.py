@@ -11,8 +11,9 @@ import pytest
 from qlstream.instrument import load_instrument
 from qlstream.production.graph import Exposure, build_graph
 from qlstream.production.kinds import KINDS
+from qlstream.production.night import enter
 from qlstream.production.plan import OfflinePlan
-from qlstream.production.reduce import Production, enter
+from qlstream.production.reduce import Production
 from qlstream.settings import Settings
 from qlstream.store import tasks as ledger
 from qlstream.store.database import Store

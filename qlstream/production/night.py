@@ -1,0 +1,80 @@
+"""The raw exposures of a night, and their tasks in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from qlstream.ingest.completeness import read_facts
+from qlstream.ingest.fibermaps import obtain_fibermap
+from qlstream.ingest.names import Place
+from qlstream.io.compression import existing_file
+from qlstream.io.errors import BadFile
+from qlstream.io.listing import list_exposures
+from qlstream.production.execute import is_whole
+from qlstream.production.graph import Exposure, Task
+from qlstream.production.kinds import KINDS
+from qlstream.store import tasks as ledger
+from qlstream.store.database import Store
+from qlstream.store.tasks import NewTask
+
+SOURCE = "production"
+
+_ORDER = {kind.name: n for n, kind in enumerate(KINDS)}
+
+
+def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") -> tuple[list[Exposure], list[str]]:
+    """The exposures of a night on disk; and what is wrong with others, or with cameras of theirs.
+
+    Raises
+    ------
+    NotADirectoryError : there is no such folder
+    """
+    if not raw.is_dir():
+        raise NotADirectoryError(f"no folder of raw exposures {raw}; check --raw")
+    found, faults = [], []
+    for expid in list_exposures(night, raw=True, rawdata_dir=raw):
+        place = Place(night, expid)
+        path = place.find(raw)
+        if path is None:
+            continue
+        try:
+            facts, _ = read_facts(path, place, instrument)
+        except (BadFile, OSError, ValueError) as error:
+            faults.append(f"exposure {expid} cannot be used: {error}")
+            continue
+        if facts.missing:
+            faults.append(f"exposure {expid}: no {', '.join(facts.missing)} in {path}, though its header promises so")
+        fibermap = obtain_fibermap(path, raw, redux, place, instrument, hurry=True).path
+        found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid, fibermap))
+    return found, faults
+
+
+def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
+    """Put the tasks of a graph into the store; what is whole and up to date is done, unless to be redone."""
+    again = set(redo)
+    looked_utc = time.time()
+    new = [
+        NewTask(
+            task.name,
+            task.kind,
+            _ORDER[task.kind],
+            task.night,
+            task.expid,
+            task.camera,
+            tuple((s.port, s.task, s.need) for s in task.sources if s.task),
+            done=task.kind not in again and _is_up_to_date(task),
+        )
+        for task in graph.values()
+    ]
+    ledger.put(store, SOURCE, new, looked_utc)
+
+
+def _is_up_to_date(task: Task) -> bool:
+    """Whether all outputs are whole and none is older than an input that another task made."""
+    if not all(is_whole(path) for _, path in task.outputs):
+        return False
+    made = min(existing_file(path).stat().st_mtime_ns for _, path in task.outputs)
+    inputs = [s.path for s in task.sources if s.task and s.path is not None and is_whole(s.path)]
+    return all(existing_file(path).stat().st_mtime_ns <= made for path in inputs)
