@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -86,8 +87,9 @@ class Flexure(PipelineAlg[Image, Image]):
                 break
             row_step = int(np.clip(COARSE * (params.goal / x.field.error) ** 2, 1, COARSE))
         shifts = _summary(start, grid, x, y)
-        for warning in shifts.warnings:
-            context.log.warning("%s", warning)
+        for axis in (x, y):  # that faint lines support less than was wanted is usual
+            for told in axis.warnings():
+                context.log.log(logging.WARNING if axis.failure else logging.INFO, "%s", told)
         return replace(image, traces=start.shifted(shifts.dx, shifts.dy, shifts.wave), shifts=shifts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -85,7 +86,7 @@ class ResolutionFit(PipelineAlg[QFrame, LineWidths]):
                 f"along wavelength only, not {params.npoly}"
             )
         for warning in warnings:
-            context.log.warning("%s", warning)
+            context.log.log(logging.WARNING if series is None else logging.INFO, "%s", warning)
         cards = (traces.meta or {}) | image.meta
         if series is None:
             fitted = _with_widths(replace(traces, meta=cards), context.arm.ysigma)
