@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,33 @@ def is_isolated(
     return np.asarray(neighbours <= contamination * lines["strength"])
 
 
+def read_lines(path: Path) -> NDArray[np.void]:
+    """A line list of one's own: comma-separated columns wave, name, strength under a row with these names; # comments.
+
+    Returns
+    -------
+    (n,) as `arc_lines`, ordered by wavelength
+
+    Raises
+    ------
+    OSError, ValueError : the file cannot be read; the message names file and row
+    """
+    text = path.read_text().splitlines()
+    rows = [(number, row) for number, row in enumerate(text, start=1) if row.strip() and not row.startswith("#")]
+    found = []
+    for number, row in rows[1:]:  # the first names the columns
+        try:
+            wave, name, strength = row.split(",")
+            found.append((float(wave), name.strip(), float(strength)))
+        except ValueError:
+            raise ValueError(
+                f"{path}, row {number}: {row!r} is not wave,name,strength, e.g. 5462.2675,Hg,528"
+            ) from None
+    if not found:
+        raise ValueError(f"{path} holds no lines; a row of column names and rows of wave,name,strength are expected")
+    return np.sort(np.array(found, dtype=LINE), order="wave")
+
+
 @cache
 def _read(name: str) -> NDArray[np.void]:
-    rows = [row for row in config_path("lines", name).read_text().splitlines() if row and not row.startswith("#")]
-    values = [row.split(",") for row in rows[1:]]  # the first row names the columns
-    return np.array([(float(wave), element, float(strength)) for wave, element, strength in values], dtype=LINE)
+    return read_lines(config_path("lines", name))

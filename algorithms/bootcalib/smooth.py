@@ -43,7 +43,7 @@ def fit_fiber_field(
     -------
     (nspec, ncoef) float64, Legendre series over u
     """
-    field = fit_field(u, value.T, error.T, degree_fiber, degree, -1, own_prior)
+    field = fit_field(u, value.T, error.T, degree_fiber, degree)
     highest = max(field.common.shape[1] - 1, own_degree, 1)
     nodes = np.linspace(-1.0, 1.0, 2 * highest + 1)
     coef = legendre.fit(nodes, field.at(nodes), highest)

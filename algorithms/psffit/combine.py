@@ -1,4 +1,4 @@
-"""PSFs put together: bundles of one exposure (merge), exposures of one night (mean)."""
+"""PSFs put together: bundles of one exposure (join, merge), exposures of one night (mean)."""
 
 from __future__ import annotations
 
@@ -42,6 +42,29 @@ def merge_psf(parts: Sequence[tuple[GaussHermitePSF, NDArray[np.bool_]]]) -> Gau
         }
         out = replace(out, coef=coef, traces=replace(out.traces, **traces))
     return out
+
+
+def join_bundles(parts: Sequence[GaussHermitePSF]) -> GaussHermitePSF:
+    """One PSF of all bundles, each given with its own fibers; terms that a bundle lacks are 0 there."""
+    names = list(dict.fromkeys(name for part in parts for name in part.coef))
+    ncoef = {n: max(p.coef[n].shape[1] for p in parts if n in p.coef) for n in names}
+    coef = {}
+    for name in names:
+        rows = [np.zeros((p.nspec, ncoef[name])) for p in parts]
+        for row, part in zip(rows, parts, strict=True):
+            if name in part.coef:
+                row[:, : part.coef[name].shape[1]] = part.coef[name]
+            elif name == "GH-0-0":
+                row[:, 0] = 1.0
+        coef[name] = np.concatenate(rows)
+    traces = parts[0].traces
+    stacked: dict[str, Any] = {}
+    for attribute in ("xcoef", "ycoef", "xsigcoef", "ysigcoef"):
+        tables = [getattr(p.traces, attribute) for p in parts]
+        width = max(t.shape[1] for t in tables)
+        stacked[attribute] = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]))) for t in tables])
+    degree = max(p.ghdegx for p in parts), max(p.ghdegy for p in parts)
+    return replace(parts[0], traces=replace(traces, **stacked), coef=coef, ghdegx=degree[0], ghdegy=degree[1])
 
 
 def mean_psf(psfs: Sequence[GaussHermitePSF], rchi2: Array, bundles: NDArray[np.int64]) -> GaussHermitePSF:

@@ -1,13 +1,13 @@
-"""Shape of every arc spot, as coefficients of the Gauss-Hermite functions about its expected place.
+"""What every arc spot holds beside its model, as coefficients of the Gauss-Hermite functions about its expected place.
 
 Where a model spot of width s stands at a place that is wrong by dx, the data hold dx/s of the function He_1 more; where
-s is wrong by the fraction e, they hold e of He_2. All other coefficients are those of the PSF itself. So one linear
-fit per spot measures place, widths and shape together, with its errors.
+s is wrong by the fraction e, they hold e of He_2. All other coefficients are corrections of those of the PSF itself. So
+one linear fit per spot measures place, widths and shape together, with its errors.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -18,6 +18,10 @@ from algorithms.extract.spectroperfect.spots import Spots, pixel_integrals
 
 Array = NDArray[np.float64]
 
+_FLUX_ROUNDS = 3
+_DARK = 1e-3  # throughput of a fiber, relative to the others, below which it is none
+_CLIP, _SCATTER = 5.0, 0.1  # [sigma], and how much a line may deviate from brightness times throughput
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -25,9 +29,9 @@ class Moments:
 
     Attributes
     ----------
-    terms : (nterm, 2) degrees i, j of each function, the first is (0, 0)
+    terms : (nterm, 2) degrees i, j of each function; (0, 0), the first, is the model spot itself
     value, error : (nline, nfiber, nterm) coefficients in units of the first; error inf where nothing could be measured
-    flux, snr : (nline, nfiber) of the first term [electron], [-]
+    flux, snr : (nline, nfiber) of the model spot [electron], [-]
     background : (nline, nfiber) constant under each spot [electron/pixel]
     """
 
@@ -42,6 +46,36 @@ class Moments:
         """(nline, nfiber) coefficient of He_i He_j and its error."""
         at = int(np.flatnonzero((self.terms[:, 0] == i) & (self.terms[:, 1] == j))[0])
         return self.value[:, :, at], self.error[:, :, at]
+
+    def smooth_flux(self, wanted: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
+        """Expected fluxes (nline, nfiber), the brightness of a line times the throughput of a fiber; which fit them.
+
+        Coefficients in units of the measured flux, with errors in it, are biased for faint spots: those that fluctuate
+        high count more, and all terms fluctuate together.
+        """
+        good = wanted[:, None] & np.isfinite(self.error[:, :, 0]) & (self.flux > 0)
+        expected = np.zeros(self.flux.shape)
+        for _ in range(_FLUX_ROUNDS):
+            throughput = np.ones(good.shape[1])
+            for _again in range(_FLUX_ROUNDS):
+                scaled = self.flux / np.maximum(throughput, _DARK)
+                line = np.array([np.median(row[k]) if k.any() else 0.0 for row, k in zip(scaled, good, strict=True)])
+                total = (good * line[:, None]).sum(axis=0)
+                throughput = np.divide((good * self.flux).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
+            expected = line[:, None] * throughput
+            noise = np.divide(self.flux, self.snr, out=np.full(good.shape, np.inf), where=self.snr > 0)
+            good &= np.abs(self.flux - expected) < _CLIP * np.hypot(noise, _SCATTER * expected)
+        return expected, good & (expected > 0)
+
+    def in_units_of(self, flux: Array) -> Moments:
+        """The same in units of other fluxes (nline, nfiber) [electron]; error inf where there is none."""
+        ratio = np.divide(self.flux, flux, out=np.full(flux.shape, np.inf), where=flux > 0)[:, :, None]
+        usable = np.isfinite(self.error) & np.isfinite(ratio) & (ratio > 0)
+        ratio = np.where(usable, ratio, 1.0)
+        value = np.where(usable, self.value * ratio, 0.0)
+        error = np.where(usable, self.error, np.inf) * ratio
+        noise = np.divide(self.flux, self.snr, out=np.full(flux.shape, np.inf), where=self.snr > 0)
+        return replace(self, value=value, error=error, flux=flux, snr=flux / noise)
 
 
 def terms_up_to(degree: int) -> NDArray[np.int64]:
@@ -61,8 +95,9 @@ def measure_moments(
     ivar: NDArray[np.float32],
     degree: int,
     background: bool,
+    wanted: NDArray[np.bool_],
 ) -> Moments:
-    """Fit every spot, the others subtracted.
+    """Fit the wanted spots, all others subtracted.
 
     Parameters
     ----------
@@ -73,6 +108,7 @@ def measure_moments(
     ivar : (ny, nx)
     degree : of the expansion, i + j <= degree
     background : let a constant lie under each spot
+    wanted : (nline,) lines that are measured
     """
     terms = terms_up_to(degree)
     nline, nfiber = spots.row.shape
@@ -81,7 +117,7 @@ def measure_moments(
     total, snr, under = (np.zeros((nline, nfiber)) for _ in range(3))
     _measure(
         spots.image, spots.row, spots.column, x, y, sigma_x, sigma_y, flux, residual, ivar, terms, int(background),
-        value, error, total, snr, under,
+        wanted, value, error, total, snr, under,
     )  # fmt: skip
     return Moments(terms, value, error, total, snr, under)
 
@@ -100,20 +136,21 @@ def _measure(  # type: ignore[no-untyped-def]
     ivar,
     terms,
     background,
+    wanted,
     value,
     error,
     total,
     snr,
     under,
 ):
-    nline, nfiber, height, width = image.shape
+    nfiber, height, width = image.shape[1:]
     ny, nx = residual.shape
     nterm = terms.shape[0]
     n = nterm + background
     degree = terms.max()
     along_x, along_y = np.empty((degree + 1, width)), np.empty((degree + 1, height))
     normal, right, basis = np.empty((n, n)), np.empty(n), np.empty(n)
-    for k in range(nline):
+    for k in np.flatnonzero(wanted):
         for f in range(nfiber):
             pixel_integrals(column[k, f] - x[f, k], sigma_x[f, k], along_x)
             pixel_integrals(row[k, f] - y[f, k], sigma_y[f, k], along_y)
@@ -131,7 +168,8 @@ def _measure(  # type: ignore[no-untyped-def]
                         continue
                     lit += share
                     data = residual[j, i] + flux[k, f] * image[k, f, m, c]
-                    for a in range(nterm):
+                    basis[0] = image[k, f, m, c]
+                    for a in range(1, nterm):
                         basis[a] = along_x[terms[a, 0], c] * along_y[terms[a, 1], m]
                     if background:
                         basis[nterm] = 1.0

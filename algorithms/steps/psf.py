@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from algorithms.psffit.arclines import choose_lines
 from algorithms.psffit.combine import mean_psf
-from algorithms.psffit.fit import FitLimits, fit_psf
+from algorithms.psffit.fit import TOO_FEW, FitLimits, fit_psf
+from algorithms.psffit.moved import Stiffness
 from algorithms.steps.surroundings import Surroundings, context_of
-from qlstream import lines
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.masks import EXTRACT_MASK
 from qlstream.datamodel.psf import GaussHermitePSF
 from qlstream.io.image import read_image
 from qlstream.io.psf import read_psf, write_psf
+from qlstream.lines import arc_lines, read_lines
 from qlstream.pipeline.algorithm import StageParams
+from qlstream.pipeline.context import Context
 from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
-
-_MERGED = 1.5  # [sigma of a spot]; lines that stand closer are one spot
 
 
 class FitPSFStep(FileStep):
@@ -38,10 +41,26 @@ class FitPSFStep(FileStep):
         legendre_degree_wave: int = Field(3, ge=0, le=6, description="degree of the widths over wavelength")
         legendre_degree_x: int = Field(1, ge=0, le=4, description="degree of widths and shape over a bundle's fibers")
         trace_degree_wave: int = Field(5, ge=0, le=9, description="degree of the move of the traces over wavelength")
-        max_lines: int = Field(60, ge=4, description="the brightest so many lines are used")
+        half_size_x: int | None = Field(
+            None, ge=4, le=40, description="half width of a spot; default the start's [pixel]"
+        )
+        half_size_y: int | None = Field(
+            None, ge=4, le=40, description="half height of a spot; default the start's [pixel]"
+        )
+        line_list: Path | None = Field(
+            None, description="lines of the lamps (CSV: wave,name,strength); default our own"
+        )
+        max_lines: int = Field(60, ge=4, description="the brightest so many lines are measured")
         separation: float = Field(4.0, gt=0, description="lines with nearer neighbours are not measured [sigma]")
         contamination: float = Field(
             0.05, ge=0, description="light of such neighbours that is tolerated, of the line's"
+        )
+        psf_error: float = Field(
+            0.0, ge=0, lt=1, description="relative error of the PSF, in the variance of the pixels"
+        )
+        model_weights: bool = Field(
+            True,
+            description="weigh pixels by the light of the model: the counts themselves bias the shape of faint lines",
         )
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
@@ -52,58 +71,56 @@ class FitPSFStep(FileStep):
         given = files.get("psf")
         start = read_psf(given) if given else context_of(header, p).calibration.psf
         context = context_of(header, p, PSF=start)
-        wave, alone = self._lines(start, image.pix.shape[0])
-        fibers = context.instrument.fibers(context.camera)
-        step = np.flatnonzero(np.diff(context.instrument.bundle_of(fibers))) + 1
-        bundles = np.r_[0, step, len(fibers)]
-        ivar = np.where(image.mask & np.uint16(EXTRACT_MASK) == 0, image.ivar, np.float32(0.0))
-        limits = FitLimits(
-            gh_degree=p.gh_degree,
-            degree_fiber=p.legendre_degree_x,
-            degree_wave=p.legendre_degree_wave,
-            # few lines cannot bend a trace: its own form then stays that of the start
-            trace_degree_wave=min(p.trace_degree_wave, int(alone.sum()) // 3),
-            own_degree=min(3, int(alone.sum()) // 6),
-        )
+        start = replace(start, hsizex=p.half_size_x or start.hsizex, hsizey=p.half_size_y or start.hsizey)
+        table = read_lines(p.line_list) if p.line_list else arc_lines()
+        lines = choose_lines(table, start, image.ny, p.max_lines, p.separation, p.contamination)
+        bundles = _bundles(context, start)
+        readnoise = image.readnoise
+        noise = readnoise**2 if p.model_weights and (readnoise > 0).all() else None
         number = len(bundles) - 1
         fitted = fit_psf(
             image.pix,
-            ivar,
+            np.where(image.mask & np.uint16(EXTRACT_MASK) == 0, image.ivar, np.float32(0.0)),
             start,
-            wave,
+            lines,
             bundles,
-            limits,
-            alone,
+            FitLimits(
+                gh_degree=p.gh_degree,
+                stiffness=Stiffness(p.trace_degree_wave, 3, p.legendre_degree_x, p.legendre_degree_wave),
+                psf_error=p.psf_error,
+            ),
+            noise,
             lambda n: report(0.1 + 0.8 * n / number, f"bundle {n}"),
         )
-        failed = np.flatnonzero(fitted.status)
-        if len(failed) == number:
+        if (fitted.status == TOO_FEW).all():
             raise MissingCalibration(f"no bundle of {context.camera} has enough arc lines; were the lamps on?")
-        for n in failed:
-            context.log.warning("bundle %d: too few spots (%d); the PSF it started from stays", n, fitted.nspots[n])
-        cards: dict[str, object] = {f"B{n:02d}RCHI2": float(c) for n, c in enumerate(fitted.rchi2) if np.isfinite(c)}
+        for n in np.flatnonzero(fitted.status):
+            why = f"too few spots ({fitted.nspots[n]})" if fitted.status[n] == TOO_FEW else "the fit is no better"
+            context.log.warning("bundle %d: %s; the PSF it started from stays", n, why)
+        cards: dict[str, Any] = {f"B{n:02d}RCHI2": float(c) for n, c in enumerate(fitted.rchi2) if np.isfinite(c)}
         cards |= {f"B{n:02d}NSPOT": int(c) for n, c in enumerate(fitted.nspots)}
-        keep = {k: header[k] for k in ("NIGHT", "EXPID", "MJD-OBS", "INSTRUME") if k in header}
-        meta = {**start.meta, **keep, **cards, "CAMERA": image.camera, "NBUNDLE": number}
+        keep: dict[str, Any] = {k: header[k] for k in ("NIGHT", "EXPID", "MJD-OBS", "INSTRUME") if k in header}
+        meta = {
+            **start.meta,
+            **keep,
+            **cards,
+            "CAMERA": image.camera,
+            "NBUNDLE": number,
+            "PSFERR": p.psf_error,
+        }
         write_psf(files.outputs["psf"], replace(fitted.psf, meta=meta))
 
-    def _lines(self, start: GaussHermitePSF, ny: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """The brightest lines on the CCD, increasing; and which of them stand alone at the widths of the spots."""
-        table = lines.arc_lines()
-        y = start.traces.y_vs_wave(table["wave"])
-        inside = ((y > start.hsizey) & (y < ny - start.hsizey - 1)).all(axis=0)
-        inside &= (table["wave"] > start.traces.wavemin) & (table["wave"] < start.traces.wavemax)
-        middle = start.nspec // 2
-        dispersion = start.traces.dy_dwave(table["wave"])[middle]
-        width = np.where(inside, start.parameter("GHSIGY", table["wave"])[middle] / dispersion, 1.0)
-        alone = lines.is_isolated(table, self.params.separation * width, self.params.contamination)
-        chosen: list[int] = []
-        for k in np.argsort(table["strength"])[::-1]:
-            apart = all(abs(table["wave"][k] - table["wave"][n]) > _MERGED * width[k] for n in chosen)
-            if inside[k] and apart and len(chosen) < self.params.max_lines:
-                chosen.append(int(k))
-        order = np.array(sorted(chosen), dtype=np.int64)
-        return table["wave"][order], alone[order]
+
+def _bundles(context: Context, psf: GaussHermitePSF) -> NDArray[np.int64]:
+    """First fiber of each bundle and, last, the number of fibers; raises ValueError if the PSF is of another camera."""
+    fibers = context.instrument.fibers(context.camera)
+    camera = str(psf.meta.get("CAMERA", context.camera)).strip().lower()
+    if psf.nspec != len(fibers) or camera != context.camera:
+        raise ValueError(
+            f"the PSF to start from is of {camera} with {psf.nspec} fibers, the arc of {context.camera} with "
+            f"{len(fibers)}; give the PSF of this camera"
+        )
+    return np.r_[0, np.flatnonzero(np.diff(context.instrument.bundle_of(fibers))) + 1, len(fibers)]
 
 
 class MeanPSFStep(FileStep):
