@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qlstream.instrument import Instrument
+from qlstream.io.listing import files_by_camera
 from qlstream.io.paths import findfile
-from qlstream.production.kinds import KINDS, Kind, Need
+from qlstream.io.tilespectra import list_tile_exposures
+from qlstream.production.kinds import KINDS, Kind, Need, Upstream
+
+_KIND = {kind.name: kind for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def build_graph(
 
     Parameters
     ----------
-    redux : production folder
+    redux : production folder; what it has of the same tiles from earlier nights goes into their spectra
     steps : kinds that the plan has; tasks of others are left out, and so is what could only come from them
     """
     wanted = set(steps)
@@ -130,8 +134,33 @@ def build_graph(
                 if draft.name not in drafts:
                     drafts[draft.name] = draft
                     makers[kind.name].append(draft)
-    tasks = {name: _task(draft, makers, redux) for name, draft in drafts.items()}
+    earlier = _Earlier(redux, instrument)
+    tasks = {name: _task(draft, makers, redux, earlier) for name, draft in drafts.items()}
     return _possible(tasks)
+
+
+class _Earlier:
+    """What the production has of tiles from nights before; each tile is looked for once."""
+
+    def __init__(self, redux: Path, instrument: Instrument) -> None:
+        self._redux, self._instrument = redux, instrument
+        self._exposures: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+
+    def sources(self, up: Upstream, draft: _Draft) -> list[Source]:
+        """The files of one petal of the draft's tile, with the names of the tasks that made them."""
+        given, filetype = draft.fields, dict(_KIND[up.kind].outputs)[up.output]
+        tile, night, petal = (_integer(given.get(name)) for name in ("tile", "night", "petal"))
+        if tile is None or night is None or petal is None:
+            return []
+        if (tile, night) not in self._exposures:
+            self._exposures[tile, night] = list_tile_exposures(tile, night - 1, self._redux)
+        found = []
+        for _, before, expid in self._exposures[tile, night]:
+            for camera, path in files_by_camera(filetype, before, expid, self._redux).items():
+                if self._instrument.spectrograph(camera) == petal:
+                    maker = _Draft(_KIND[up.kind], {"night": before, "expid": expid, "camera": camera})
+                    found.append(Source(up.port, path, maker.name, up.need))
+        return found
 
 
 def _draft(kind: Kind, exposure: Exposure, camera: str, instrument: Instrument) -> _Draft:
@@ -152,10 +181,11 @@ def _draft(kind: Kind, exposure: Exposure, camera: str, instrument: Instrument) 
     return _Draft(kind, fields, given, follows)
 
 
-def _task(draft: _Draft, makers: Mapping[str, list[_Draft]], redux: Path) -> Task:
+def _task(draft: _Draft, makers: Mapping[str, list[_Draft]], redux: Path, earlier: _Earlier) -> Task:
     kind, given = draft.kind, draft.fields
     sources = [Source(port, path) for port, path in draft.given.items() if path is not None]
     for up in kind.upstream:
+        sources += earlier.sources(up, draft) if up.earlier else []
         found = [m for m in makers.get(up.kind, []) if _match(draft, m)]
         for maker in found:
             path = _path(dict(maker.kind.outputs)[up.output], maker.fields, redux)
@@ -184,7 +214,8 @@ def _possible(tasks: dict[str, Task]) -> dict[str, Task]:
     """Leave out tasks that wait for something that no task makes and no calibration replaces."""
     kept: dict[str, Task] = {}
     for name, task in tasks.items():
-        sources = tuple(s for s in task.sources if not s.task or s.task in kept)
+        # tasks that are not of this graph have made their files already
+        sources = tuple(s for s in task.sources if not s.task or s.task in kept or s.task not in tasks)
         ports = {s.port: s for s in task.sources}
         given = {s.port for s in sources if s.path is not None}
         missing = [port for port, s in ports.items() if s.need != "prefer" and port not in given]

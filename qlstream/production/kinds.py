@@ -20,6 +20,7 @@ class Upstream:
     kind, output : the tasks that make it, and which of their outputs
     need : what it waits for
     calibration : kind of calibration that serves in its place (with need "prefer")
+    earlier : the files of earlier nights of the same tile are inputs, too, as far as the production has them
     """
 
     port: str
@@ -27,6 +28,7 @@ class Upstream:
     output: str
     need: Need = "all"
     calibration: str = ""
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ KINDS: tuple[Kind, ...] = (
         "spectra",
         ("night", "tile", "petal"),
         ("science",),
-        (Upstream("frames", "cframe", "cframe", "any"),),
+        (Upstream("frames", "cframe", "cframe", "any", earlier=True),),
         (("spectra", "spectra_tile"),),
     ),
     Kind(

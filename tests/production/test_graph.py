@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qlstream.instrument import load_instrument
+from qlstream.io.fitsfile import HDU, write_fits
+from qlstream.io.paths import findfile
 from qlstream.production.graph import Exposure, Task, build_graph
 from qlstream.production.kinds import KINDS
 
@@ -81,3 +85,24 @@ def test_an_exposure_without_a_tile_takes_no_part_in_coadds() -> None:
     graph = build_graph(exposures, load_instrument("mini"), Path("/redux"), ALL)
     assert count(graph, "cframe") == 6
     assert count(graph, "spectra") == 0
+
+
+def test_spectra_of_a_tile_hold_its_earlier_nights_too(tmp_path: Path) -> None:
+    """Two earlier exposures of the tile, one of another tile, and one of a later night."""
+    for when, expid, tile in ((NIGHT - 2, 1, 80600), (NIGHT - 1, 2, 80600), (NIGHT - 1, 3, 7), (NIGHT + 1, 9, 80600)):
+        for camera in ("r0", "r1"):
+            path = Path(findfile("cframe", night=when, expid=expid, camera=camera, specprod_dir=tmp_path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_fits(path, [HDU("FLUX", np.zeros((1, 2), np.float32), {"TILEID": tile})])
+    science = replace(night("science")[0], expid=5)
+
+    graph = build_graph([*night("arc", "flat"), science], load_instrument("mini"), tmp_path, ALL)
+
+    frames = [s for s in graph[f"spectra_80600_p0_{NIGHT}"].sources if s.port == "frames"]
+    assert {s.task for s in frames} == {
+        *(f"cframe_{arm}0_00000005" for arm in "brz"), "cframe_r0_00000001", "cframe_r0_00000002",
+    }  # fmt: skip
+    assert {s.path.name.split(".")[0] for s in frames if s.path is not None and s.path.exists()} == {
+        "cframe-r0-00000001", "cframe-r0-00000002",
+    }  # fmt: skip
+    assert not [s for s in graph[f"coadd_80600_p0_{NIGHT}"].sources if s.port == "frames"]
