@@ -107,7 +107,7 @@ def _band(
     shape = (sum(int(k.sum()) for k in keep), len(wave))
     flux, ivar = np.zeros(shape), np.zeros(shape)
     mask = np.full(shape, SpecMask.NODATA, np.uint32)
-    resolution = np.zeros((shape[0], ndiag, shape[1])) if ndiag else None
+    resolution = np.zeros((shape[0], ndiag, shape[1]), np.float32) if ndiag else None
     at = 0
     for block, rows in zip(blocks, keep, strict=True):
         here = slice(at, at + int(rows.sum()))

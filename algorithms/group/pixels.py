@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,36 +41,37 @@ def fibermap_pixels(fibermap: Fibermap, nside: int = NSIDE) -> dict[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-class FrameCache:
-    """Frames by file; the last `size` of them stay in memory, since neighbouring pixels share their exposures."""
+class FrameCache(Mapping[Key, Frame]):
+    """Frames that are read when asked for; the last `size` stay in memory: neighbouring pixels share exposures."""
 
-    def __init__(self, read: Callable[[Path], Frame], size: int = 30) -> None:
-        self._read = read
-        self._size = size
-        self._frames: dict[Path, Frame] = {}
+    def __init__(self, files: Mapping[Key, Path], read: Callable[[Path], Frame], size: int = 30) -> None:
+        self._files, self._read, self._size = files, read, size
+        self._frames: dict[Key, Frame] = {}
 
-    def get(self, path: Path) -> Frame:
-        frame = self._frames.pop(path, None)
+    def __getitem__(self, key: Key) -> Frame:
+        frame = self._frames.pop(key, None)
         if frame is None:
-            frame = self._read(path)
-        self._frames[path] = frame  # the newest stands last
+            frame = self._read(self._files[key])
+        self._frames[key] = frame  # the newest stands last
         while len(self._frames) > self._size:
             self._frames.pop(next(iter(self._frames)))
         return frame
 
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
 
 def spectra_of_pixel(
-    pixel: int,
-    files: Mapping[Key, Path],
-    cache: FrameCache,
-    existing: Spectra | None = None,
-    nside: int = NSIDE,
+    pixel: int, frames: Mapping[Key, Frame], existing: Spectra | None = None, nside: int = NSIDE
 ) -> Spectra:
     """All spectra of the targets on one pixel.
 
     Parameters
     ----------
-    files : calibrated frames that may have targets there; those in `existing` already are not read again
+    frames : calibrated, that may have targets there; those in `existing` already are not looked at
     existing : an earlier result, which is extended by the frames it lacks
 
     Raises
@@ -78,10 +79,12 @@ def spectra_of_pixel(
     LookupError : no target of these frames lies on the pixel
     """
     have = _exposures_of(existing) if existing is not None else set()
-    frames = {key: cache.get(path) for key, path in files.items() if key not in have}
     chosen: dict[Key, Frame] = {}
     fibers: set[int] = set()
-    for key, frame in frames.items():
+    for key in frames:
+        if key in have:
+            continue
+        frame = frames[key]
         fibermap = frame.fibermap
         if fibermap is None:
             continue
@@ -92,11 +95,11 @@ def spectra_of_pixel(
             fibers |= set(fibermap.fiber[on].tolist())
     if not chosen:
         if existing is None:
-            raise LookupError(f"no target of {len(files)} frames lies on pixel {pixel} of nside {nside}")
+            raise LookupError(f"no target of {len(frames)} frames lies on pixel {pixel} of nside {nside}")
         return existing
     new = frames2spectra(chosen, np.array(sorted(fibers)))
     positions = pixel_of(new.fibermap["TARGET_RA"], new.fibermap["TARGET_DEC"], nside)
-    new = new[positions == pixel]  # a fiber number is another target on another tile
+    new = new[(positions == pixel) & (new.fibermap["OBJTYPE"] == "TGT")]  # a fiber is another target on another tile
     cards = {"SPGRP": "healpix", "SPGRPVAL": pixel, "HPXPIXEL": pixel, "HPXNSIDE": nside, "HPXNEST": True}
     both = new if existing is None else existing.update(new)
     return replace(both, meta={**both.meta, **cards})

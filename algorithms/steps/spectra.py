@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from algorithms.coadd.cameras import coadd_cameras
 from algorithms.coadd.exposures import coadd
 from algorithms.coadd.resample import linear_grid, log_grid, resample_spectra, spectroperf_coadd
-from algorithms.group.frames import frames2spectra
+from algorithms.group.frames import Key, frames2spectra
+from algorithms.group.pixels import NSIDE, spectra_of_pixel
 from algorithms.group.tiles import group_cards
 from algorithms.scores import coadd_scores
+from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.spectra import Spectra
 from qlstream.io.frame import read_frame
 from qlstream.io.nights import header_to_night
@@ -24,25 +28,43 @@ from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 class GroupStep(FileStep):
     """Regroup frames."""
 
-    title = "Gather the calibrated frames of a petal, all arms and exposures, into one file of spectra."
-    inputs = (Port("frames", "calibrated frames (cframe)", many=True),)
+    title = "Gather the calibrated frames of a petal, all arms, exposures and nights, into one file of spectra."
+    inputs = (
+        Port("frames", "calibrated frames (cframe)", many=True),
+        Port("existing", "with --healpix: spectra of the pixel, to which what they lack is added", optional=True),
+    )
     outputs = (Port("spectra", "spectra, one row per target and exposure"),)
 
     class Params(StageParams):
         group: str = Field("cumulative", description="what the spectra are grouped by; goes into the header as SPGRP")
+        healpix: int | None = Field(None, ge=0, description="take the targets on this pixel of the sky only (nested)")
+        nside: int = Field(NSIDE, gt=0, description="of the pixel")
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
-        frames = {}
+        """Raises LookupError if no target lies on the pixel."""
+        frames: dict[Key, Frame] = {}
         given = files.all("frames")
         for n, path in enumerate(given):
             report(0.8 * n / len(given), f"reading {path.name}")
-            frame = read_frame(path)
+            frame = _slim(read_frame(path))
             frames[(header_to_night(frame.meta), int(frame.meta["EXPID"]), frame.camera)] = frame
-        spectra = frames2spectra(frames)
         report(0.8, "writing")
+        write_spectra(files.outputs["spectra"], self._grouped(frames, files.get("existing")))
+
+    def _grouped(self, frames: dict[Key, Frame], existing: Path | None) -> Spectra:
+        p = self.params
+        if p.healpix is not None:
+            known = None if existing is None else read_spectra(existing)
+            return spectra_of_pixel(p.healpix, frames, known, p.nside)
+        spectra = frames2spectra(frames)
         night, expid, _ = max(frames)
-        cards = group_cards(self.params.group, night, expid)
-        write_spectra(files.outputs["spectra"], replace(spectra, meta={**spectra.meta, **cards}))
+        return replace(spectra, meta={**spectra.meta, **group_cards(p.group, night, expid)})
+
+
+def _slim(frame: Frame) -> Frame:
+    """A frame without what spectra do not have, its resolution as exact as in the file: half of the memory."""
+    resolution = None if frame.resolution is None else frame.resolution.astype(np.float32)
+    return replace(frame, resolution=resolution, chi2pix=None, sky=None)
 
 
 class CoaddStep(FileStep):

@@ -47,7 +47,7 @@ class Frame(CameraSpectra):
     ivar: Array
     mask: NDArray[np.uint32]
     fibers: NDArray[np.int32]
-    resolution: Array | None = None
+    resolution: NDArray[np.floating[Any]] | None = None
     ysigma: Array | None = None
     ndiag: int = 21
     fibermap: Fibermap | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.resolution import Resolution
 
 Array = NDArray[np.float64]
@@ -161,17 +162,29 @@ class Spectra:
     def update(self, other: Spectra) -> Spectra:
         """These spectra with those of `other`, which replace the same (by target, night, exposure and fiber) here.
 
-        Bands that only one of them has are filled with ivar 0 for the other.
+        Bands, columns and scores that a replaced spectrum has and its replacement lacks are kept, and with such bands
+        the bits of their FIBERSTATUS; what only one of them has is filled with ivar 0 and NODATA for the other.
         """
         columns = [c for c in ("TARGETID", "NIGHT", "EXPID", "FIBER") if c in _names(self) and c in _names(other)]
-        mine = _keys(self.fibermap, columns)
-        theirs = set(_keys(other.fibermap, columns))
-        keep = np.array([key not in theirs for key in mine], dtype=bool)
-        return stack([self[keep], other]) if keep.any() else stack([other])
+        mine, theirs = _keys(self.fibermap, columns), _keys(other.fibermap, columns)
+        row = {key: n for n, key in enumerate(mine)}
+        old = np.array([row.get(key, -1) for key in theirs], dtype=np.int64)
+        keep = np.ones(len(self), dtype=bool)
+        keep[old[old >= 0]] = False
+        lacking = {name: _kept(band, old) for name, band in self.bands.items() if name not in other.bands}
+        fibermap = _completed(other.fibermap, self.fibermap, old)
+        if lacking and "FIBERSTATUS" in _names(self) and "FIBERSTATUS" in _names(other):
+            fibermap["FIBERSTATUS"] |= np.where(old >= 0, self.fibermap["FIBERSTATUS"][old], 0)
+        scores = other.scores
+        if scores is not None and self.scores is not None:
+            scores = _completed(scores, self.scores, old)
+        full = replace(other, bands={**lacking, **other.bands}, fibermap=fibermap, scores=scores)
+        return stack([self[keep], full]) if keep.any() else full
 
 
 def stack(parts: Sequence[Spectra]) -> Spectra:
-    """All spectra, one set behind the other. Bands that a set lacks are filled with ivar 0, columns it lacks with 0.
+    """All spectra, one set behind the other. Bands that a set lacks are filled with ivar 0 and
+    NODATA, columns it lacks with 0.
 
     Raises
     ------
@@ -224,7 +237,22 @@ def _stacked(name: str, parts: Sequence[Spectra]) -> Band:
 
 def _empty(wave: Array, nspec: int) -> Band:
     shape = (nspec, len(wave))
-    return Band(wave, np.zeros(shape), np.zeros(shape), np.zeros(shape, np.uint32))
+    return Band(wave, np.zeros(shape), np.zeros(shape), np.full(shape, SpecMask.NODATA, np.uint32))
+
+
+def _kept(band: Band, old: NDArray[np.int64]) -> Band:
+    """Rows `old` of a band; without information where that is negative."""
+    taken, missing = band.take(old), old < 0
+    taken.flux[missing], taken.ivar[missing], taken.mask[missing] = 0.0, 0.0, SpecMask.NODATA
+    return taken
+
+
+def _completed(new: NDArray[Any], table: NDArray[Any], old: NDArray[np.int64]) -> NDArray[Any]:
+    """The table `new` with columns that it lacks from rows `old` of another one; a copy."""
+    out = stack_tables([new, table[:0]])
+    for name in set(table.dtype.names or ()) - set(new.dtype.names or ()):
+        out[name][old >= 0] = table[name][old[old >= 0]]
+    return out
 
 
 def _padded(band: Band, ndiag: int) -> NDArray[np.floating]:

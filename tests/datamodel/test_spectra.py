@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.spectra import Band, Spectra, stack
 from qlstream.io.spectra import read_spectra, write_spectra
 
@@ -92,3 +94,27 @@ def test_a_file_gives_the_same_spectra_back(tmp_path: Path) -> None:
         np.testing.assert_allclose(back.bands[name].resolution, band.resolution, rtol=1e-6)
         np.testing.assert_array_equal(back.bands[name].wave, band.wave)
     assert back.fibermap["EXPID"].tolist() == [7, 8]
+
+
+def test_an_update_by_another_band_keeps_what_is_there() -> None:
+    """A camera that comes later adds its band to the exposures that are there."""
+    early, late = make([1, 2], [7, 7], "br"), make([2, 3], [7, 7], "z", seed=2)
+    early.fibermap["FIBERSTATUS"], late.fibermap["FIBERSTATUS"] = 1, 2
+    tables = [np.zeros(2, [("TARGETID", "i8"), (f"MEDIAN_{x}", "f8")]) for x in "BZ"]
+    tables[0]["MEDIAN_B"], tables[1]["MEDIAN_Z"] = 5.0, 6.0
+    early, late = replace(early, scores=tables[0]), replace(late, scores=tables[1])
+
+    both = early.update(late)
+
+    assert both.fibermap["TARGETID"].tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(both.bands["b"].flux[:2], early.bands["b"].flux)
+    np.testing.assert_array_equal(both.bands["z"].flux[1:], late.bands["z"].flux)
+    assert both.bands["b"].resolution is not None
+    np.testing.assert_array_equal(both.bands["b"].resolution[1], early.bands["b"].resolution[1])  # type: ignore[index]
+    assert both.fibermap["FIBERSTATUS"].tolist() == [1, 3, 2]
+    assert both.scores is not None
+    assert both.scores["MEDIAN_B"].tolist() == [5, 5, 0]
+    assert both.scores["MEDIAN_Z"].tolist() == [0, 6, 6]
+    assert (both.bands["b"].mask[2] == SpecMask.NODATA).all()
+    assert (both.bands["b"].ivar[2] == 0).all()
+    assert late.fibermap["FIBERSTATUS"].tolist() == [2, 2], "the original stays"

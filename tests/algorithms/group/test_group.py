@@ -87,17 +87,16 @@ def test_a_pixel_gathers_its_targets_and_is_extended_by_what_it_lacks(tmp_path: 
         return {(NIGHT, e, c): tmp_path / f"{c}-{e}" for e in expids for c in ("b0", "r0")}
 
     (pixel,) = [p for p, n in fibermap_pixels(frames["b0-1"].fibermap).items() if n == 2]  # type: ignore[arg-type]
-    cache = FrameCache(fetch)
-    first = spectra_of_pixel(pixel, files(1), cache)
+    first = spectra_of_pixel(pixel, FrameCache(files(1), fetch))
     assert first.fibermap["TARGETID"].tolist() == [1000, 1002]
     assert first.meta["HPXPIXEL"] == pixel
     read.clear()
-    both = spectra_of_pixel(pixel, files(1, 2), cache, first)
+    both = spectra_of_pixel(pixel, FrameCache(files(1, 2), fetch), first)
     assert read == ["b0-2", "r0-2"], "exposures that are in it are not read again"
     assert sorted(both.fibermap["EXPID"].tolist()) == [1, 1, 2, 2]
-    assert spectra_of_pixel(pixel, files(1, 2), cache, both) is both
+    assert spectra_of_pixel(pixel, FrameCache(files(1, 2), fetch), both) is both
     with pytest.raises(LookupError, match="no target"):
-        spectra_of_pixel(0, files(1), cache)
+        spectra_of_pixel(0, FrameCache(files(1), fetch))
 
 
 def test_the_cache_forgets_the_oldest() -> None:
@@ -107,9 +106,11 @@ def test_the_cache_forgets_the_oldest() -> None:
         read.append(path)
         return frame("b0", 1, 1.0)
 
-    cache = FrameCache(fetch, size=2)
+    keys = {name: (NIGHT, n, "b0") for n, name in enumerate("abc")}
+    cache = FrameCache({key: Path(name) for name, key in keys.items()}, fetch, size=2)
     for name in ("a", "b", "a", "c", "a", "b"):
-        cache.get(Path(name))
+        cache[keys[name]]
+    assert list(cache) == list(keys.values())
     assert [p.name for p in read] == ["a", "b", "c", "b"]
 
 
