@@ -21,9 +21,9 @@ from qlstream.datamodel.spectra import Spectra
 def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -> Spectra:
     """One spectrum per target and band: the inverse-variance weighted mean of its good exposures.
 
-    Exposures with a fatal FIBERSTATUS for a band take no part in it, unless the target has no other. Bins with a mask
-    do not count (see `mean_of_exposures`). The resolution is averaged with the same weights, so that R x still is the
-    expectation of the coadd.
+    Exposures with a fatal FIBERSTATUS for a band take no part in it, and bins with a mask do not count; where a target
+    has nothing else, that is kept to look at, with ivar 0 (see `mean_of_exposures`). The resolution is averaged with
+    the same weights, so that R x still is the expectation of the coadd.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
     `scores` their TSNR2 and effective times added up
     """
     rows = Rows.of(spectra.fibermap["TARGETID"])
-    used = {name: _good_exposures(spectra.fibermap, rows, name) for name in spectra.bands}
+    used = {name: _good_exposures(spectra.fibermap, name) for name in spectra.bands}
     clean = {
         name: band if cosmics_nsig <= 0 else mask_cosmics(band, rows, used[name], cosmics_nsig)
         for name, band in spectra.bands.items()
@@ -50,11 +50,9 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
     return replace(spectra, bands=bands, fibermap=fibermap, exp_fibermap=exposures, scores=scores)
 
 
-def _good_exposures(fibermap: NDArray[Any], rows: Rows, band: str) -> NDArray[np.bool_]:
-    """(nrow,) rows that take part: the good ones, or all of a target that has none."""
+def _good_exposures(fibermap: NDArray[Any], band: str) -> NDArray[np.bool_]:
+    """(nrow,) rows that take part."""
     if "FIBERSTATUS" not in (fibermap.dtype.names or ()):
         return np.ones(len(fibermap), dtype=bool)
     status = fibermap["FIBERSTATUS"].astype(np.int64)
-    good = (status & int(fatal_fiber_bits("all", band[0]))) == 0
-    some = np.bincount(rows.group[good], minlength=len(rows)) > 0
-    return np.asarray(good | ~some[rows.group])
+    return np.asarray((status & int(fatal_fiber_bits("all", band[0]))) == 0)

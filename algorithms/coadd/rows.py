@@ -49,6 +49,11 @@ class Rows:
     def __iter__(self) -> Iterator[Indices]:
         return (self[t] for t in range(len(self)))
 
+    def or_all(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(nrow,) the chosen rows, and all rows of targets that have none chosen."""
+        some = np.bincount(self.group[chosen], minlength=len(self)) > 0
+        return np.asarray(chosen | ~some[self.group])
+
     @property
     def first(self) -> Indices:
         """(ntarget,) the first row of each target."""

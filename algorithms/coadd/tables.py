@@ -35,7 +35,7 @@ def coadd_fibermap(
     ----------
     fibermap : (nspec,) rows
     rows : which belong to which target, in the order of the result
-    used : band -> (nspec,) rows that went into the coadd
+    used : band -> (nspec,) rows that went into the coadd; a target without any is told of by all its exposures
     norms : the factors with which they went into it; variable targets get the bit VARIABLE
     """
     names = fibermap.dtype.names or ()
@@ -50,11 +50,13 @@ def coadd_fibermap(
             np.bitwise_or.at(columns[name], group, fibermap[name])
         elif name not in per_exposure:
             columns[name] = fibermap[name][first]
+    told = rows.or_all(whole)  # a target without a good exposure still was somewhere, at some time
     columns |= _counts(fibermap, group, ntarget, whole)
+    columns |= _times(fibermap, group, ntarget, told)
     if "FIBERSTATUS" in names:
-        status = _status(fibermap["FIBERSTATUS"], group, ntarget, whole, used)
+        status = _status(fibermap["FIBERSTATUS"], group, ntarget, told, used)
         columns["COADD_FIBERSTATUS"] = status | np.where(norms.variable, int(FiberMask.VARIABLE), 0).astype("i4")
-    columns |= _means(fibermap, rows, whole, one_tile)
+    columns |= _means(fibermap, rows, told, one_tile)
     exposures: dict[str, NDArray[Any]] = {name: fibermap[name] for name in _PER_EXPOSURE if name in names}
     exposures |= {f"IN_COADD_{band.upper()}": np.asarray(u) for band, u in used.items()}
     exposures |= {"COADD_NORM": norms.factor.astype("f4"), "SIGMA_COADD_NORM": norms.sigma.astype("f4")}
@@ -81,6 +83,14 @@ def _counts(
         if column in names:
             pairs = np.unique(np.stack([group[used], fibermap[column][used].astype(np.int64)]), axis=1)
             out[name] = np.bincount(pairs[0], minlength=ntarget).astype("i2")
+    return out
+
+
+def _times(
+    fibermap: NDArray[Any], group: NDArray[np.int64], ntarget: int, used: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    names = fibermap.dtype.names or ()
+    out: dict[str, NDArray[Any]] = {}
     if "NIGHT" in names:
         night = fibermap["NIGHT"].astype("i4")[used]
         out["FIRSTNIGHT"], out["LASTNIGHT"] = _extremes(night, group[used], ntarget)

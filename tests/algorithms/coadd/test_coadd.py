@@ -95,7 +95,14 @@ def test_a_target_with_bad_exposures_only_is_kept_and_says_so() -> None:
     bad = int(FiberMask.BROKENFIBER)
     out = coadd(spectra([1, 1], [bad, bad | 1], r=observed(2, [1, 1])))
     assert out.fibermap["COADD_FIBERSTATUS"].tolist() == [bad | 1], "the bits of any"
-    assert (out.bands["r"].ivar > 0).all()
+    assert out.fibermap["COADD_NUMEXP"].tolist() == [0]
+    assert out.fibermap["COADD_EXPTIME"].tolist() == [0]
+    assert out.fibermap["FIRSTNIGHT"].tolist() == [20260114]
+    assert out.exp_fibermap is not None
+    assert not out.exp_fibermap["IN_COADD_R"].any()
+    band = out.bands["r"]
+    assert (band.ivar == 0).all(), "there to look at, not to be measured"
+    assert abs(inside(band.flux[0] - truth(WAVE))[abs(WAVE - 5812.3)[12:-12] > 8]).max() < 2
 
 
 def test_cosmic_rays_of_one_exposure_are_found_and_lines_are_not() -> None:
