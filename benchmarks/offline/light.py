@@ -69,7 +69,7 @@ def _between_bins(wave: Array, at: float) -> Array:
     return np.asarray(np.where(np.abs(t) < _LOBES, np.sinc(t) * np.sinc(t / _LOBES), 0.0) / step)
 
 
-def through_resolution(resolution: Array, spectra: Array) -> Array:
+def through_resolution(resolution: NDArray[np.floating], spectra: Array) -> Array:
     """(nspec, nwave) each spectrum through the bands (nspec, ndiag, nwave) of its own resolution matrix."""
     pairs = zip(resolution, spectra, strict=True)
     return np.stack([spread(np.ascontiguousarray(bands, dtype=float), row) for bands, row in pairs])
