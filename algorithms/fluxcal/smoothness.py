@@ -2,7 +2,8 @@
 
 A vector relative to its level is taken for a random walk of its slope, which makes the fit a smoothing spline (Wahba
 1978, J. R. Stat. Soc. B 40, 364) with the errors that belong to it. Where the atmosphere absorbs in lines and bands,
-nothing is supposed, and so nothing is smoothed; nor where the stars show more than the prior lets through.
+nothing is supposed but that it does not swing by more than its level, and so nothing is smoothed that the resolution
+leaves to see; nor where the stars show more than the prior lets through.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ Flags = NDArray[np.bool_]
 
 # oxygen and water, where they take more than a percent in bins of an Angstrom
 TELLURIC = (
-    (5910.0, 6000.0), (6270.0, 6340.0), (6450.0, 6600.0), (6850.0, 7000.0), (7160.0, 7400.0), (7580.0, 7720.0),
+    (5910.0, 6000.0), (6270.0, 6340.0), (6450.0, 6600.0), (6850.0, 7000.0), (7160.0, 7400.0), (7560.0, 7740.0),
     (8100.0, 8400.0), (8900.0, 9900.0),
 )  # fmt: skip
 _REACH = 50.0  # distance at which `bend` is told [Angstrom]
+_ROUGH = 0.5  # second difference of neighbouring bins, of the level, where nothing is supposed
 _TOGETHER = 5  # bins whose residuals are added up
 _STANDS_OUT = 4.5  # [sigma] of such a sum: what the stars show is more than noise
 
@@ -36,11 +38,11 @@ def stiffness(wave: Array, level: Array, bend: float, free: Flags) -> Array:
     wave : (n,) evenly spaced [Angstrom]
     level : (n,) of the vector
     bend : how far a response leaves its tangent within 50 Angstrom, rms, as a fraction of the level
-    free : (n,) where nothing is supposed
+    free : (n,) where it may be rough
     """
     step = float(np.median(np.diff(wave)))
     walk = 3.0 * bend**2 / _REACH**3  # variance that the slope gains per Angstrom
-    return np.asarray(np.where(free, 0.0, 1.0 / (walk * step**3 * level**2)))
+    return np.asarray(1.0 / (np.where(free, _ROUGH**2, walk * step**3) * level**2))
 
 
 def add_stiffness(normal: Array, weight: Array) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.fluxcal.smoothness import add_stiffness, is_telluric, stands_out, stiffness
+from algorithms.fluxcal.smoothness import add_stiffness, stands_out, stiffness
 from algorithms.stars.continuum import bridged, running_median
 from qlstream.calibration.served import MissingCalibration
 from qlstream.numeric.deconvolution import CommonSpectrum, NormalEquations, spread
@@ -53,6 +53,7 @@ class StarData:
     data, ivar : (nstar, n); ivar = 0 leaves a bin out
     bands : (nstar, ndiag, n) of their resolution matrices
     models : (nstar, n) [1e-17 erg/s/cm2/Angstrom]
+    rough : (n,) where nothing is supposed of the vector
     """
 
     wave: Array
@@ -60,6 +61,7 @@ class StarData:
     ivar: Array
     bands: Array
     models: Array
+    rough: NDArray[np.bool_]
 
     def seen(self, vector: Array) -> Array:
         """(nstar, n) what the stars show through a calibration vector (n,)."""
@@ -100,7 +102,7 @@ def fit_common(stars: StarData, limits: FitLimits) -> CommonFit:
     scales /= 1.0 / (1.0 / scales[kept]).mean()
     level = np.maximum(running_median(stars.wave, start, _LEVEL), 0.02 * np.median(start))
     told = (stars.ivar > 0).any(axis=0)
-    free = is_telluric(stars.wave) & told
+    free = stars.rough & told
     common = _solve(stars, weight, scales, kept, stiffness(stars.wave, level, limits.bend, free))
     for _ in range(limits.max_iterations):
         # from here on the true errors decide

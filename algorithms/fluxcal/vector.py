@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from algorithms.fluxcal.choose import StarCuts, choose_stars
 from algorithms.fluxcal.corrections import fiber_corrections
+from algorithms.fluxcal.smoothness import is_telluric
 from algorithms.fluxcal.starfit import CommonFit, FitLimits, StarData, fit_common
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fluxcalib import FrameFluxCalib
@@ -23,7 +24,9 @@ from qlstream.numeric.deconvolution import spread
 
 Array = NDArray[np.float64]
 
-_ABSORBED = (3934.77, 3969.59, 5891.58, 5897.56)  # Ca H, K and Na D: between the stars and us
+# lines that are neither the stars' nor the air's in front of them: Ca H, K and Na D between the stars and us, and the
+# glow of oxygen, of which more is left after the sky subtraction than there is starlight
+_BRIDGED = (3934.77, 3969.59, 5578.9, 5891.58, 5897.56, 6302.0, 6365.5)
 _HALF = 6.0  # [Angstrom] that such a line takes out on either side
 _ENOUGH_STARS = 3  # that a bin needs, or half of them if there are few
 _LEAST_SNR = 0.5  # median per bin of all stars: less is no starlight
@@ -98,17 +101,35 @@ def _longer(frame: Frame, index: int) -> Array:
 def _star_data(frame: Frame, index: NDArray[np.int64], models: Array, to_point: Array) -> StarData:
     """The stars of a frame as point sources, on its wavelengths and some beyond, where there are no data."""
     more = _beyond(frame)
-    beside = np.abs(frame.wave[:, None] - np.array(_ABSORBED)).min(axis=1) > _HALF
-    good = (frame.ivar[index] > 0) & (frame.mask[index] == 0) & (to_point > 0)[:, None] & beside
+    good = (
+        (frame.ivar[index] > 0) & (frame.mask[index] == 0) & (to_point > 0)[:, None] & ~_is_bridged(frame.wave, _HALF)
+    )
     safe = np.where(to_point > 0, to_point, 1.0)[:, None]
     wider = ((0, 0), (more, more))
+    wave = np.pad(frame.wave, more, "reflect", reflect_type="odd")
     return StarData(
-        wave=np.pad(frame.wave, more, "reflect", reflect_type="odd"),
+        wave=wave,
         data=np.pad(np.where(good, frame.flux[index] * safe, 0.0), wider),
-        ivar=np.pad(np.where(good, frame.ivar[index] / safe**2, 0.0), wider),
+        ivar=np.pad(np.where(good, _ivar(frame, index) / safe**2, 0.0), wider),
         bands=np.stack([_longer(frame, int(k)) for k in index]),
         models=np.pad(models, wider, "edge"),
+        rough=is_telluric(wave) & ~_is_bridged(wave, 2.0 * _HALF),  # two bins beside a gap do not tell a slope
     )
+
+
+def _is_bridged(wave: Array, half: float) -> NDArray[np.bool_]:
+    """(n,) bins that no star tells, only the bins beside them and the smoothness of the response."""
+    return np.asarray(np.abs(wave[:, None] - np.array(_BRIDGED)).min(axis=1) < half)
+
+
+def _ivar(frame: Frame, index: NDArray[np.int64]) -> Array:
+    """(nstar, nwave) that of the stars, when they are averaged: the error of the sky is all stars' and stays."""
+    ivar = frame.ivar[index]
+    if frame.sky is None:
+        return ivar
+    sky = frame.sky.ivar[index]
+    common = (len(index) - 1) / np.where(sky > 0, sky, np.inf)
+    return np.asarray(ivar / (1.0 + ivar * common))
 
 
 def _vectors(frame: Frame, fit: CommonFit) -> tuple[Array, Array, NDArray[np.uint32]]:
@@ -121,8 +142,7 @@ def _vectors(frame: Frame, fit: CommonFit) -> tuple[Array, Array, NDArray[np.uin
         value[f] = spread(bands, fit.common.model)[inside] / np.where(total > 0.1, total, 1.0)
     variance = fit.common.variance_through(_longer(frame, frame.nspec // 2))[inside]
     enough = fit.count[inside] >= min(_ENOUGH_STARS, max(1, len(fit.kept) // 2))
-    enough |= np.abs(frame.wave[:, None] - np.array(_ABSORBED)).min(axis=1) < _HALF  # the prior tells it
-    known = enough & np.isfinite(variance) & (variance > 0)
+    known = (enough | _is_bridged(frame.wave, _HALF)) & np.isfinite(variance) & (variance > 0)
     ivar = np.where(known, 1.0 / np.where(known, variance, 1.0), 0.0)
     good = known & (value > 0)
     return np.where(good, value, 0.0), np.where(good, ivar, 0.0), np.where(good, 0, SpecMask.LOWFLAT).astype(np.uint32)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from speclite import filters
 
-from algorithms.stars.match import MatchLimits, StarSpectrum, match_star, model_spectrum
+from algorithms.stars.match import MatchLimits, StarMatch, StarSpectrum, match_star, model_spectrum
+from algorithms.stars.photometry import Photometry, photometry_of
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
@@ -18,12 +18,40 @@ from qlstream.numeric.dust import transmission
 
 Array = NDArray[np.float64]
 
-_FILTERS = {"G": "decam2014-g", "R": "decam2014-r"}
 _FLUX_UNIT = 1e-17
+_SNR_NAMES = ("BLUE_SNR", "RED_SNR", "NIR_SNR")
 
 
-def star_fibers(fibermap: Fibermap, arm: str | None = None) -> NDArray[np.int64]:
-    """Indices of usable standard stars with photometry in g and r.
+@dataclass(frozen=True)
+class Choice:
+    """Which stars are fitted, with which templates.
+
+    Attributes
+    ----------
+    max_stars, min_snr : the best so many, with at least this median S/N per bin in the bluest arm
+    delta_color : templates whose colour differs by more from the star's (without dust) are not tried [mag]
+    """
+
+    max_stars: int = 50
+    min_snr: float = 4.0
+    delta_color: float = 0.2
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One star: its row in the fibermap, match, weights of all templates, model, colours and S/N by arm."""
+
+    row: int
+    match: StarMatch
+    coef: Array
+    flux: Array
+    data_color: float
+    model_color: float
+    snr: tuple[float, ...]
+
+
+def star_fibers(fibermap: Fibermap, arm: str | None = None) -> tuple[NDArray[np.int64], Photometry]:
+    """Indices of usable standard stars with photometry, and which photometry that is.
 
     Stars are those of the target bits; where a fibermap has none of these, those that fiberassign used as such
     (FA_TYPE bit 2).
@@ -32,19 +60,15 @@ def star_fibers(fibermap: Fibermap, arm: str | None = None) -> NDArray[np.int64]
     if not star.any() and "FA_TYPE" in fibermap:
         star = (fibermap.column("FA_TYPE") & 2) != 0
     good = star & fibermap.is_usable("star", arm)
-    for band in ("FLUX_G", "FLUX_R"):
-        flux = fibermap.column(band, 0.0).astype(float)
-        good &= np.isfinite(flux) & (flux > 0)
-    return np.flatnonzero(good)
+    photometry = photometry_of(fibermap, good)
+    return np.flatnonzero(good & photometry.has(fibermap)), photometry
 
 
 def fit_stars(
     frames: Sequence[Frame],
     templates: StarTemplates,
     limits: MatchLimits,
-    max_stars: int = 50,
-    min_snr: float = 4.0,
-    delta_color: float = 0.2,
+    choice: Choice | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> StdStars:
     """Models of the stars of one petal.
@@ -52,49 +76,72 @@ def fit_stars(
     Parameters
     ----------
     frames : flat-fielded, sky-subtracted frames of one petal, any arms and exposures, with resolution
-    max_stars, min_snr : the best so many, with at least this median S/N per bin in the bluest arm
-    delta_color : templates whose g-r differs by more from the star's (without dust) are not tried [mag]
 
     Raises
     ------
     MissingCalibration : no star is good enough
     """
+    choice = choice or Choice()
     fibermap = next((f.fibermap for f in frames if f.fibermap is not None), None)
     if fibermap is None:
         raise MissingCalibration("no fibermap in these frames, so it is not known which fibers look at stars")
-    candidates = star_fibers(fibermap)
+    candidates, photometry = star_fibers(fibermap)
     by_arm: dict[str, list[Frame]] = {}
     for frame in frames:
         by_arm.setdefault(frame.camera[:1], []).append(frame)
     arms = sorted(by_arm, key=lambda arm: by_arm[arm][0].wave[0])
-    snr = {arm: _snr(by_arm[arm], candidates) for arm in arms}
-    order = candidates[np.argsort(snr[arms[0]])[::-1]]
-    chosen = [int(k) for k in order if snr[arms[0]][np.flatnonzero(candidates == k)[0]] > min_snr][:max_stars]
-    if not chosen:
+    snr = np.stack([_snr(by_arm[arm], candidates) for arm in arms])
+    order = np.argsort(snr[0])[::-1][: choice.max_stars]
+    chosen = np.sort(order[snr[0][order] > choice.min_snr])
+    if not chosen.size:
+        best = f", the best has {snr[0].max():.1f}" if candidates.size else ""
         raise MissingCalibration(
-            f"none of {len(candidates)} standard stars has S/N above {min_snr:g} in arm {arms[0]}; clouds, or no stars"
+            f"none of {candidates.size} standard stars has S/N above {choice.min_snr:g} per bin in {arms[0]}{best}; "
+            "clouds, no stars in this petal, or no photometry of them in the fibermap"
         )
-    magnitudes = _template_magnitudes(templates)
-    found, rows = [], []
-    for n, k in enumerate(sorted(chosen)):
-        progress(n / len(chosen))
-        ebv = float(fibermap.column("EBV", 0.0)[k])
-        color = _color(fibermap, k, _reddening(templates, ebv))
-        model_color = magnitudes["G"] - magnitudes["R"]
-        near = np.abs(model_color - color) < delta_color
-        usable = np.flatnonzero(near) if near.any() else np.arange(len(templates))
-        part = templates.take(usable)
-        spectra = [_combined(by_arm[arm], k) for arm in arms]
-        match = match_star(spectra, part, limits)
-        coef = np.zeros(len(templates))
-        coef[usable] = match.coef
-        flux = model_spectrum(templates, coef, match.redshift, templates.wave) * transmission(templates.wave, ebv)
-        observed = 22.5 - 2.5 * np.log10(float(fibermap.column("FLUX_R")[k]))
-        flux = flux * 10 ** (0.4 * (_magnitude(templates.wave, flux * _FLUX_UNIT, "R") - observed))
-        found.append((k, coef, flux))
-        snrs = {name: float(snr[arm][np.flatnonzero(candidates == k)[0]]) for name, arm in _snr_names(arms).items()}
-        rows.append((match, color, float(coef @ model_color), snrs))
-    return _product(fibermap, frames, templates, found, rows)
+    level = templates.flux.mean(axis=1, dtype=np.float64)
+    even = replace(templates, flux=(templates.flux / level[:, None]).astype(np.float32))
+    colors = photometry.colors(even)
+    fitted = []
+    for n, k in enumerate(chosen):
+        progress(n / chosen.size)
+        spectra = [_combined(by_arm[arm], int(candidates[k])) for arm in arms]
+        fitted.append(_fit_one(int(candidates[k]), spectra, tuple(snr[:, k]), fibermap, photometry, even, colors,
+                               limits, choice.delta_color))  # fmt: skip
+    return _product(fibermap, frames, even, level, photometry, fitted)
+
+
+def _fit_one(
+    row: int,
+    spectra: Sequence[StarSpectrum],
+    snr: tuple[float, ...],
+    fibermap: Fibermap,
+    photometry: Photometry,
+    templates: StarTemplates,
+    colors: Array,
+    limits: MatchLimits,
+    delta_color: float,
+) -> _Fitted:
+    ebv = float(fibermap.column("EBV", 0.0)[row])
+    magnitude = {band: float(photometry.observed(fibermap, band)[row]) for band in photometry.filters}
+    color = magnitude[photometry.blue] - magnitude[photometry.red] - photometry.reddening(templates, ebv)
+    near = np.abs(colors - color) < delta_color
+    usable = np.flatnonzero(_inside_box(templates, near)) if near.any() else np.arange(len(templates))
+    match = match_star(spectra, templates.take(usable), limits)
+    coef = np.zeros(len(templates))
+    coef[usable] = match.coef
+    flux = model_spectrum(templates, coef, match.redshift, templates.wave) * transmission(templates.wave, ebv)
+    model = photometry.of(templates.wave, flux * _FLUX_UNIT, photometry.scale)
+    scaled = flux * 10 ** (0.4 * (model - magnitude[photometry.scale]))
+    return _Fitted(row, match, coef, scaled, color, float(coef @ colors), snr)
+
+
+def _inside_box(templates: StarTemplates, near: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(ntemplate,) the templates within the ranges of the parameters of those that are `near`."""
+    inside = np.ones(len(templates), dtype=bool)
+    for values in (templates.teff, templates.logg, templates.feh):
+        inside &= (values >= values[near].min()) & (values <= values[near].max())
+    return inside
 
 
 def _snr(frames: Sequence[Frame], fibers: NDArray[np.int64]) -> Array:
@@ -106,12 +153,8 @@ def _snr(frames: Sequence[Frame], fibers: NDArray[np.int64]) -> Array:
     return np.sqrt(total)
 
 
-def _snr_names(arms: Sequence[str]) -> dict[str, str]:
-    return dict(zip(("BLUE_SNR", "RED_SNR", "NIR_SNR"), arms, strict=False))
-
-
 def _combined(frames: Sequence[Frame], k: int) -> StarSpectrum:
-    """One star in one arm, exposures averaged with their inverse variances."""
+    """One star in one arm, exposures averaged with weights median(flux ivar): what each says of the star's scale."""
     ivar = np.stack([np.where(f.mask[k] == 0, f.ivar[k], 0.0) for f in frames])
     total = ivar.sum(axis=0)
     safe = np.where(total > 0, total, 1.0)
@@ -120,62 +163,51 @@ def _combined(frames: Sequence[Frame], k: int) -> StarSpectrum:
     return StarSpectrum(frames[0].wave, flux, total, frames[best].resolution_of(k).data)
 
 
-def _color(fibermap: Fibermap, k: int, reddening: float) -> float:
-    """g - r of a star without the Galaxy's dust [mag]."""
-    observed = -2.5 * np.log10(float(fibermap.column("FLUX_G")[k]) / float(fibermap.column("FLUX_R")[k]))
-    return float(observed - reddening)
-
-
-def _reddening(templates: StarTemplates, ebv: float) -> float:
-    """What dust adds to g - r of the middle template [mag]; it is nearly the same for all stars."""
-    flux = templates.flux[len(templates) // 2].astype(np.float64) * _FLUX_UNIT
-    behind = flux * transmission(templates.wave, ebv)
-    g, r = (_magnitude(templates.wave, behind, b) - _magnitude(templates.wave, flux, b) for b in _FILTERS)
-    return g - r
-
-
-def _template_magnitudes(templates: StarTemplates) -> Mapping[str, Array]:
-    return {
-        band: np.array(
-            [_magnitude(templates.wave, row * _FLUX_UNIT, band) for row in templates.flux.astype(np.float64)]
-        )
-        for band in _FILTERS
-    }
-
-
-def _magnitude(wave: Array, flux: Array, band: str) -> float:
-    """AB magnitude of a spectrum [erg/s/cm2/Angstrom]."""
-    curve = filters.load_filter(_FILTERS[band])
-    padded, grid = curve.pad_spectrum(flux, wave, method="edge")
-    return float(curve.get_ab_magnitude(padded, grid))
-
-
 def _product(
     fibermap: Fibermap,
     frames: Sequence[Frame],
     templates: StarTemplates,
-    found: Sequence[tuple[int, Array, Array]],
-    rows: Sequence[tuple[Any, float, float, Mapping[str, float]]],
+    level: Array,
+    photometry: Photometry,
+    fitted: Sequence[_Fitted],
 ) -> StdStars:
-    index = np.array([k for k, _, _ in found])
-    columns = ["LOGG", "TEFF", "FEH", "CHI2DOF", "REDSHIFT", "DATA_G-R", "MODEL_G-R", *rows[0][3]]
-    table = np.zeros(len(found), dtype=[("TARGETID", "i8"), ("FIBER", "i4"), *((name, "f8") for name in columns)])
-    table["TARGETID"] = fibermap.column("TARGETID", 0)[index]
-    table["FIBER"] = fibermap.fiber[index]
-    for n, (match, color, model_color, snrs) in enumerate(rows):
-        values = (match.logg, match.teff, match.feh, match.chi2dof, match.redshift, color, model_color, *snrs.values())
-        for name, value in zip(columns, values, strict=True):
-            table[name][n] = value
+    index = np.array([star.row for star in fitted])
+    weights = np.stack([star.coef for star in fitted]) / level  # of the templates as they are in their file
     inputs = np.zeros(len(frames), dtype=[("NIGHT", "i8"), ("EXPID", "i8"), ("CAMERA", "S2")])
     for n, frame in enumerate(frames):
         inputs[n] = (int(frame.meta.get("NIGHT", 0)), int(frame.meta.get("EXPID", 0)), frame.camera.encode())
     return StdStars(
         wave=templates.wave,
-        flux=np.stack([flux for _, _, flux in found]),
+        flux=np.stack([star.flux for star in fitted]),
         fibers=fibermap.fiber[index],
-        metadata=table,
-        coef=np.stack([coef for _, coef, _ in found]),
+        metadata=_table(fibermap, photometry, fitted),
+        coef=weights / weights.sum(axis=1, keepdims=True),
         fibermap=fibermap.rows[index],
         inputs=inputs,
         meta={k: frames[0].meta[k] for k in ("NIGHT", "EXPID", "TILEID") if k in frames[0].meta},
     )
+
+
+def _table(fibermap: Fibermap, photometry: Photometry, fitted: Sequence[_Fitted]) -> NDArray[np.void]:
+    """METADATA: one row per star."""
+    index = np.array([star.row for star in fitted])
+    columns: Mapping[str, list[float] | Array] = {
+        "LOGG": [s.match.logg for s in fitted],
+        "TEFF": [s.match.teff for s in fitted],
+        "FEH": [s.match.feh for s in fitted],
+        "TEFF_ERR": [s.match.errors[0] for s in fitted],
+        "LOGG_ERR": [s.match.errors[1] for s in fitted],
+        "FEH_ERR": [s.match.errors[2] for s in fitted],
+        "CHI2DOF": [s.match.chi2dof for s in fitted],
+        "REDSHIFT": [s.match.redshift for s in fitted],
+        "REDSHIFT_ERR": [s.match.redshift_error for s in fitted],
+        f"DATA_{photometry.color}": [s.data_color for s in fitted],
+        f"MODEL_{photometry.color}": [s.model_color for s in fitted],
+        "EBV": fibermap.column("EBV", 0.0)[index],
+        **{name: [s.snr[n] for s in fitted] for n, name in enumerate(_SNR_NAMES[: len(fitted[0].snr)])},
+    }
+    table = np.zeros(len(fitted), dtype=[("TARGETID", "i8"), ("FIBER", "i4"), *((name, "f8") for name in columns)])
+    table["TARGETID"], table["FIBER"] = fibermap.column("TARGETID", 0)[index], fibermap.fiber[index]
+    for name, values in columns.items():
+        table[name] = values
+    return table

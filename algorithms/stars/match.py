@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from algorithms.stars.continuum import MEDIAN_WIDTH, bridged, running_median
+from algorithms.stars.continuum import bridged, running_median
+from algorithms.stars.downhill import downhill
+from algorithms.stars.response import Counts, total_chi2
+from algorithms.stars.surface import surface_around
+from algorithms.stars.windows import Window, of_the_star
 from qlstream.datamodel.stars import StarTemplates
+from qlstream.numeric.bspline import Knots
 from qlstream.numeric.deconvolution import spread
 
 Array = NDArray[np.float64]
 
-LIGHT = 299792.458  # km/s
-_SKY = (4047.5, 4359.3, 5462.3, 5578.9, 5891.3, 5897.3, 6301.8, 6365.4, 7823.3, 7855.2)  # of poor subtraction
-_TELLURIC = ((6270.0, 6330.0), (6860.0, 6965.0), (7160.0, 7340.0), (7580.0, 7720.0), (8120.0, 9900.0))
-_CALCIUM = (3934.78, 3969.59)  # interstellar lines mix in
-_HALF = 6.0  # [Angstrom] that a listed line takes out on either side
+_CANONICAL = (6000.0, 4.0, -1.5)  # K, cm/s2, dex: most standard stars are like this
+_RANGE = np.array([1000.0, 1.0, 1.0])  # steps of its parameters that weigh the same
+_FEWEST = 100  # bins
+_OUTLIER = 5.0  # [sigma] of a bin that is no starlight
+_ROUNDS = 6  # surfaces on which the parameters are refined
+_COARSE = 10  # steps of the redshift that a first scan takes at once
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,21 @@ class StarMatch:
 
     Attributes
     ----------
-    coef : (ntemplate,) weights of the templates, summing to 1
-    redshift : [-]
-    chi2dof : of the lines
-    teff, logg, feh : weighted means of the templates' parameters
+    coef : (ntemplate,) weights of the templates, summing to 1; some are negative
+    redshift, redshift_error : [-]
+    chi2dof : of the fit
+    teff, logg, feh : parameters
+    errors : (3,) of teff, logg and feh; 0 where the grid has a single value
     """
 
     coef: Array
     redshift: float
+    redshift_error: float
     chi2dof: float
     teff: float
     logg: float
     feh: float
+    errors: Array
 
 
 @dataclass(frozen=True)
@@ -67,79 +75,45 @@ class MatchLimits:
     ----------
     z_max, z_step : range and step of the search for its redshift
     template_error : what the templates are off, as a fraction of the continuum
-    neighbours : so many of the best templates are mixed
+    knot_step : distance of the knots of the response [Angstrom]
+    left_out : windows in which the response is not smooth, or the template wrong [Angstrom]
     """
 
     z_max: float = 0.005
     z_step: float = 2e-5
     template_error: float = 0.02
-    neighbours: int = 6
+    knot_step: float = 150.0
+    left_out: Sequence[Window] = ()
 
 
 def match_star(parts: Sequence[StarSpectrum], templates: StarTemplates, limits: MatchLimits) -> StarMatch:
-    """Compare the line spectrum of a star with all templates, at its redshift, and mix the best.
+    """Find redshift and parameters whose template fits the counts best, each through a response of its own.
 
-    Data and templates are divided by their running medians, so neither calibration nor colour matters much. The
-    redshift is that of the template that fits best at rest; a mixture of the best ones, with weights that are not
-    negative, then stands for what lies between the grid points. A median knows no curvature in its window: so the ratio
-    of data and first mixture, smoothed, is put on the templates, and the mixture found once more.
+    The redshift is that of the template most like a canonical star; at it all templates are compared; from the best of
+    them the parameters go downhill on the surface through the templates around it, and the redshift is taken again.
+    Templates should have the same level, since their mixture is one of light.
 
     Raises
     ------
-    ValueError : no good bins
+    ValueError : fewer than 100 good bins
     """
-    observed = [_normalised(part, limits.template_error) for part in parts]
-    if sum(int((w > 0).sum()) for _, w in observed) < 100:
-        raise ValueError("this star has fewer than 100 good bins")
-    chi2 = _chi2(parts, observed, templates, np.arange(len(templates)), 0.0)
-    best = int(np.argmin(chi2))
-    redshift = _redshift(parts, observed, templates, best, limits)
-    flat = [np.ones(part.wave.size) for part in parts]
-    order, coef, _ = _mixture(parts, observed, templates, redshift, flat, limits.neighbours)
-    curves = [_response(part, templates, order, coef, redshift) for part in parts]
-    order, coef, final = _mixture(parts, observed, templates, redshift, curves, limits.neighbours)
-    all_coef = np.zeros(len(templates))
-    all_coef[order] = coef
-    mean = [float(all_coef @ values) for values in (templates.teff, templates.logg, templates.feh)]
-    return StarMatch(all_coef, redshift, final, *mean)
-
-
-def _mixture(
-    parts: Sequence[StarSpectrum],
-    observed: Sequence[tuple[Array, Array]],
-    templates: StarTemplates,
-    redshift: float,
-    curves: Sequence[Array],
-    neighbours: int,
-) -> tuple[NDArray[np.int64], Array, float]:
-    """The best templates, their weights, which sum to 1, and chi2 per degree of freedom of their mixture."""
+    counts = [_prepared(part, limits) for part in parts]
+    if sum(int((c.weight > 0).sum()) for c in counts) < _FEWEST:
+        raise ValueError(f"this star has fewer than {_FEWEST} good bins")
+    parameters = np.stack([templates.teff, templates.logg, templates.feh], axis=1)
+    canonical = int(np.argmin((((parameters - _CANONICAL) / _RANGE) ** 2).sum(axis=1)))
+    steps = round(limits.z_max / limits.z_step)
+    redshift, _ = _redshift(counts, templates, np.eye(len(templates))[canonical], 0.0, steps, limits.z_step)
     every = np.arange(len(templates))
-    models = [_models(part, templates, every, redshift, curve) for part, curve in zip(parts, curves, strict=True)]
-    chi2 = np.zeros(len(templates))
-    for model, (ratio, weight) in zip(models, observed, strict=True):
-        chi2 += ((model - ratio) ** 2 * weight).sum(axis=1)
-    order = np.argsort(chi2)[:neighbours]
-    chosen = np.concatenate([model[order] for model in models], axis=1)
-    data = np.concatenate([ratio for ratio, _ in observed])
-    weight = np.concatenate([w for _, w in observed])
-    root = np.sqrt(weight)
-    coef, _ = nnls((chosen * root).T, data * root)
-    total = coef.sum()
-    coef = coef / total if total > 0 else np.eye(1, len(order))[0]
-    freedom = max(int((weight > 0).sum()) - 2, 1)
-    return order, coef, float((weight * (data - coef @ chosen) ** 2).sum() / freedom)
-
-
-def _response(
-    part: StarSpectrum, templates: StarTemplates, order: NDArray[np.int64], coef: Array, redshift: float
-) -> Array:
-    """(nwave,) what the instrument makes of the mixture, smoothed over twice the width of the running median."""
-    model = coef @ _seen(part, templates, order, redshift)
-    good = (part.ivar > 0) & (model > 0)
-    ratio = bridged(part.flux / np.where(model > 0, model, 1.0), good)
-    level = float(np.median(np.abs(ratio)))
-    smooth = running_median(part.wave, ratio, 2 * MEDIAN_WIDTH)
-    return np.asarray(np.maximum(smooth / level, 0.05) if level > 0 else np.ones(part.wave.size))
+    seen = [_seen(c, templates, every, redshift) for c in counts]
+    best = int(np.argmin(total_chi2(counts, seen)))
+    counts = [_without_outliers(c, models[best]) for c, models in zip(counts, seen, strict=True)]
+    at, coef, errors, _ = _refined(counts, templates, parameters, best, redshift)
+    redshift, redshift_error = _redshift(counts, templates, coef, redshift, 2 * _COARSE, limits.z_step)
+    at, coef, errors, chi2 = _refined(counts, templates, parameters, _nearest(parameters, at), redshift)
+    freedom = sum(int((c.weight > 0).sum()) - c.knots.n for c in counts) - 1 - int((errors > 0).sum())
+    teff, logg, feh = map(float, at)
+    return StarMatch(coef, redshift, redshift_error, chi2 / max(freedom, 1), teff, logg, feh, errors)
 
 
 def model_spectrum(templates: StarTemplates, coef: Array, redshift: float, wave: Array) -> Array:
@@ -149,82 +123,80 @@ def model_spectrum(templates: StarTemplates, coef: Array, redshift: float, wave:
     return np.asarray(np.interp(wave, templates.wave * (1.0 + redshift), rest))
 
 
-def _normalised(part: StarSpectrum, template_error: float) -> tuple[Array, Array]:
-    """Flux over its running median, and weights; 0 where something else than the star decides."""
+def _prepared(part: StarSpectrum, limits: MatchLimits) -> Counts:
+    """Weights of the bins: 0 where something else than the star decides."""
     good = part.ivar > 0
     continuum = running_median(part.wave, bridged(part.flux, good))
-    good &= continuum > 0.05 * np.median(continuum)
-    safe = np.where(good, continuum, 1.0)
-    ratio = np.where(good, part.flux / safe, 1.0)
-    variance = 1.0 / np.where(good, part.ivar * safe**2, 1.0) + template_error**2
-    good &= ~_spoiled(part.wave)
-    good &= ratio < 1.0 + 3.0 * np.sqrt(variance) + 0.2  # cosmic rays: stars of these types have no emission
-    return ratio, np.where(good, 1.0 / variance, 0.0)
+    good &= of_the_star(part.wave, limits.left_out) & (continuum > 0.05 * np.median(continuum))
+    variance = 1.0 / np.where(good, part.ivar, 1.0) + (limits.template_error * continuum) ** 2
+    # stars of these types have no emission: what stands out is a cosmic ray
+    good &= part.flux < 1.2 * continuum + 3.0 * np.sqrt(variance)
+    weight = np.where(good, 1.0 / variance, 0.0)
+    # with as many bins beside the good ones as light comes from
+    used = np.flatnonzero(np.convolve(good, np.ones(2 * len(part.bands) + 1), mode="same") > 0.5)
+    kept = slice(used[0], used[-1] + 1) if used.size else slice(0, part.wave.size)
+    wave = part.wave[kept]
+    knots = Knots.over(float(wave[0]), float(wave[-1]), limits.knot_step)
+    bands = np.ascontiguousarray(part.bands[:, kept], dtype=np.float64)
+    return Counts(wave, np.where(good, part.flux, 0.0)[kept], weight[kept], bands, knots)
 
 
-def _spoiled(wave: Array) -> NDArray[np.bool_]:
-    bad = np.zeros(wave.size, dtype=bool)
-    for line in (*_SKY, *_CALCIUM):
-        bad |= np.abs(wave - line) < _HALF
-    for low, high in _TELLURIC:
-        bad |= (wave > low) & (wave < high)
-    bad[:10] = bad[-10:] = True
-    return bad
+def _without_outliers(counts: Counts, model: Array) -> Counts:
+    residual = (counts.flux - counts.response(model) * model) * np.sqrt(counts.weight)
+    weight = np.where(np.abs(residual) < _OUTLIER, counts.weight, 0.0)
+    return replace(counts, weight=weight)
 
 
-def _seen(part: StarSpectrum, templates: StarTemplates, chosen: NDArray[np.int64], redshift: float) -> Array:
-    """(n, nwave) templates through the resolution of the spectrum."""
+def _seen(counts: Counts, templates: StarTemplates, chosen: NDArray[np.int64], redshift: float) -> Array:
+    """(n, nwave) redshifted templates through the resolution of the spectrum."""
     shifted = templates.wave * (1.0 + redshift)
-    on_grid = np.stack([np.interp(part.wave, shifted, templates.flux[k]) for k in chosen])
-    seen = np.stack([spread(part.bands, row) for row in on_grid])
-    seen /= np.maximum(spread(part.bands, np.ones(part.wave.size)), 0.1)  # the ends of the grid lose light
-    return np.asarray(seen)
+    left = np.clip(np.searchsorted(shifted, counts.wave) - 1, 0, shifted.size - 2)
+    share = np.clip((counts.wave - shifted[left]) / (shifted[left + 1] - shifted[left]), 0.0, 1.0)
+    rows = templates.flux[chosen]
+    on_grid = rows[:, left] * (1.0 - share) + rows[:, left + 1] * share
+    return np.stack([spread(counts.bands, row) for row in on_grid]) / counts.kept
 
 
-def _models(
-    part: StarSpectrum,
-    templates: StarTemplates,
-    chosen: NDArray[np.int64],
-    redshift: float,
-    curve: Array | float = 1.0,
-) -> Array:
-    """(n, nwave) templates as they are seen through a response `curve`, over their running medians."""
-    seen = _seen(part, templates, chosen, redshift) * curve
-    return np.asarray(seen / running_median(part.wave, seen))
-
-
-def _chi2(
-    parts: Sequence[StarSpectrum],
-    observed: Sequence[tuple[Array, Array]],
-    templates: StarTemplates,
-    chosen: NDArray[np.int64],
-    redshift: float,
-) -> Array:
-    total = np.zeros(len(chosen))
-    for part, (ratio, weight) in zip(parts, observed, strict=True):
-        total += ((_models(part, templates, chosen, redshift) - ratio) ** 2 * weight).sum(axis=1)
-    return total
+def _nearest(parameters: Array, at: Array) -> int:
+    return int(np.argmin((((parameters - at) / _RANGE) ** 2).sum(axis=1)))
 
 
 def _redshift(
-    parts: Sequence[StarSpectrum],
-    observed: Sequence[tuple[Array, Array]],
-    templates: StarTemplates,
-    best: int,
-    limits: MatchLimits,
-) -> float:
-    """Where chi2 of one template is least: a coarse scan, then a fine one with a parabola."""
-    one = np.array([best])
+    counts: Sequence[Counts], templates: StarTemplates, coef: Array, around: float, steps: int, step: float
+) -> tuple[float, float]:
+    """Redshift within so many steps at which chi2 of a mixture is least, by a parabola, and its error."""
+    used = np.flatnonzero(coef)
+    mixture = (coef[used] @ templates.flux[used])[None].astype(np.float32)
+    one = StarTemplates(templates.wave, mixture, *np.zeros((3, 1)))
 
     def scan(values: Array) -> Array:
-        return np.array([_chi2(parts, observed, templates, one, float(z))[0] for z in values])
+        return np.array([total_chi2(counts, [_seen(c, one, np.zeros(1, int), z) for c in counts])[0] for z in values])
 
-    coarse = np.linspace(-limits.z_max, limits.z_max, 2 * int(limits.z_max / (10 * limits.z_step)) + 1)
-    centre = float(coarse[np.argmin(scan(coarse))])
-    fine = centre + limits.z_step * np.arange(-10, 11, 2.0)
+    coarse = around + step * np.arange(-steps, steps + 1.0, _COARSE)
+    centre = coarse[np.argmin(scan(coarse))]
+    fine = centre + step * np.arange(-_COARSE, _COARSE + 1.0)
     chi2 = scan(fine)
-    at = int(np.clip(np.argmin(chi2), 1, len(fine) - 2))
-    low, mid, high = chi2[at - 1 : at + 2]
-    bend = low - 2 * mid + high
-    shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
-    return float(fine[at] + np.clip(shift, -1, 1) * 2 * limits.z_step)
+    # a parabola through all that are nearly as good: from step to step the interpolated template roughens chi2
+    near = chi2 < max(chi2.min() + 4.0, np.sort(chi2)[4])
+    bend, slope, _ = np.polyfit((fine - centre)[near] / step, chi2[near], 2)
+    if bend <= 0:
+        return float(fine[np.argmin(chi2)]), np.inf
+    vertex = np.clip(-0.5 * slope / bend, -_COARSE, _COARSE)
+    return float(centre + vertex * step), float(step / np.sqrt(bend))
+
+
+def _refined(
+    counts: Sequence[Counts], templates: StarTemplates, parameters: Array, best: int, redshift: float
+) -> tuple[Array, Array, Array, float]:
+    """Parameters, weights of the templates, errors of the parameters, chi2; downhill from template `best`."""
+    at, extent = parameters[best], 0.5 * np.ptp(parameters, axis=0)
+    for _ in range(_ROUNDS):
+        surface = surface_around(parameters, best)
+        seen = [_seen(c, templates, surface.members, redshift) for c in counts]
+        at, errors, chi2 = downhill(counts, surface, seen, at, extent)
+        if (nearest := _nearest(parameters, at)) == best:
+            break
+        best = nearest
+    coef = np.zeros(len(templates))
+    coef[surface.members] = surface.mixture(at)
+    return at, coef, errors, chi2

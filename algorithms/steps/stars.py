@@ -12,7 +12,7 @@ from algorithms.fluxcal.stage import first_number
 from algorithms.fluxcal.starfit import FitLimits
 from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib
 from algorithms.sky.framemodel import subtract_model
-from algorithms.stars.fit import fit_stars
+from algorithms.stars.fit import Choice, fit_stars
 from algorithms.stars.match import MatchLimits
 from algorithms.steps.surroundings import Surroundings, context_of
 from qlstream.calibration.served import MissingCalibration
@@ -47,6 +47,10 @@ class StarStep(FileStep):
         delta_color: float = Field(0.2, gt=0, description="templates within this of a star's colour are tried [mag]")
         z_max: float = Field(0.005, gt=0, lt=0.1, description="largest redshift of a star")
         template_error: float = Field(0.02, ge=0, description="what templates are off, of the continuum")
+        knot_step: float = Field(150.0, gt=0, description="distance of the knots of a star's response [Angstrom]")
+        left_out: tuple[tuple[float, float], ...] = Field(
+            (), description="windows where the response is not smooth: in DESI's b, 4300 to 4500 [Angstrom]"
+        )
 
     @classmethod
     def unavailable(cls, params: StageParams) -> str:
@@ -74,11 +78,9 @@ class StarStep(FileStep):
             frames.append(_without_sky(ApplyFiberFlat_QL().run(frame, context), skies[key]))
         if not frames:
             raise MissingCalibration("none of these frames has both a fiber flat and a sky model")
-        limits = MatchLimits(z_max=p.z_max, template_error=p.template_error)
-        stars = fit_stars(
-            frames, templates, limits, p.max_stars, p.min_snr, p.delta_color,
-            lambda share: report(0.3 + 0.65 * share, "stars"),
-        )  # fmt: skip
+        limits = MatchLimits(z_max=p.z_max, template_error=p.template_error, knot_step=p.knot_step, left_out=p.left_out)
+        choice = Choice(p.max_stars, p.min_snr, p.delta_color)
+        stars = fit_stars(frames, templates, limits, choice, lambda share: report(0.3 + 0.65 * share, "stars"))
         write_stdstars(files.outputs["stdstars"], stars)
 
 

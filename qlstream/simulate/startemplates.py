@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,18 @@ from qlstream.datamodel.stars import StarTemplates
 from qlstream.io.stdstars import write_star_templates
 from qlstream.simulate import templates
 
-TEMPERATURES = np.arange(5400.0, 7900.0, 100.0)
+TEMPERATURES = np.arange(5400.0, 7901.0, 250.0)  # [K]
+GRAVITIES = np.array([3.5, 4.0, 4.5])  # log10 [cm/s2]
+METALLICITIES = np.array([-2.0, -1.5, -1.0])  # [dex]
 _WAVE = np.arange(3450.0, 10100.0, 0.5)
 
 
 def star_grid() -> StarTemplates:
-    """Templates every 100 K; gravity and metallicity are those of a main-sequence halo star for all."""
-    flux = np.stack([templates.star(_WAVE, temperature) for temperature in TEMPERATURES])
+    """Templates on a grid as coarse as real ones; the simulated standards lie between its temperatures."""
+    nodes = np.array(list(product(TEMPERATURES, GRAVITIES, METALLICITIES)))
+    flux = np.stack([templates.star(_WAVE, *node) for node in nodes])
     flux /= flux.mean(axis=1, keepdims=True)
-    n = len(TEMPERATURES)
-    return StarTemplates(_WAVE, flux.astype(np.float32), TEMPERATURES, np.full(n, 4.0), np.full(n, -1.5))
+    return StarTemplates(_WAVE, flux.astype(np.float32), *nodes.T)
 
 
 def write_star_grid(calib: Path) -> None:

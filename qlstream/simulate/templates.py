@@ -27,14 +27,20 @@ _OLD_ABSORPTION = (
 )  # fmt: skip
 
 
-def star(wave: Array, temperature: float) -> Array:
-    """A black body of 5000-10000 K with Balmer lines that strengthen with temperature, and metals that weaken."""
+def star(wave: Array, temperature: float, logg: float = 4.0, feh: float = -1.5) -> Array:
+    """A black body of 5000-10000 K with Balmer lines that strengthen with temperature, and metals that weaken.
+
+    Gravity `logg` [cm/s2, log10] widens the Balmer lines and weakens their jump; metals follow `feh` [dex].
+    """
     hot = np.clip((temperature - 5000.0) / 4000.0, 0.05, 1.0)
-    flux = _black_body(wave, temperature) * (1.0 - 0.25 * hot / (1.0 + np.exp((wave - 3680.0) / 25.0)))
+    jump = 0.25 * hot * (1.0 - 0.2 * (logg - 4.0))
+    flux = _black_body(wave, temperature) * (1.0 - jump / (1.0 + np.exp((wave - 3680.0) / 25.0)))
+    width = (4.0 + 7.0 * hot) * (1.0 + 0.25 * (logg - 4.0))
     for n, center in enumerate(_BALMER):
-        flux = flux * (1.0 - 0.6 * hot * 0.97**n / (1.0 + ((wave - center) / (4.0 + 7.0 * hot)) ** 2))
+        flux = flux * (1.0 - 0.6 * hot * 0.97**n / (1.0 + ((wave - center) / width) ** 2))
+    metals = min(10.0 ** (0.25 * (feh + 1.5)), 1.9)
     for center, depth, sigma in _OLD_ABSORPTION:
-        flux = flux * (1.0 - depth * (1.0 - hot) * _bump(wave, center, sigma))
+        flux = flux * (1.0 - metals * depth * (1.0 - hot) * _bump(wave, center, sigma))
     return flux
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from speclite import filters
 
-from algorithms.stars.fit import fit_stars, star_fibers
+from algorithms.stars.fit import Choice, fit_stars, star_fibers
 from algorithms.stars.match import MatchLimits
+from algorithms.stars.photometry import GAIA, NORTH, SOUTH, photometry_of
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
@@ -89,7 +91,9 @@ def fitted(petal: Frame) -> Any:
 
 def test_stars_have_target_bits_photometry_light_and_whole_fibers(petal: Frame, fitted: Any) -> None:
     assert petal.fibermap is not None
-    assert star_fibers(petal.fibermap).tolist() == [0, 1, 2, FAINT]
+    fibers, photometry = star_fibers(petal.fibermap)
+    assert fibers.tolist() == [0, 1, 2, FAINT]
+    assert photometry is SOUTH
     assert fitted.fibers.tolist() == [500, 501, 502], "the faint one has no S/N"
     assert fitted.metadata["TARGETID"].tolist() == [39000, 39001, 39002]
 
@@ -114,11 +118,59 @@ def test_colours_of_data_and_model_agree_once_dust_is_taken_off(fitted: Any) -> 
 
 def test_a_night_without_light_or_without_a_fibermap_has_no_stars(petal: Frame) -> None:
     with pytest.raises(MissingCalibration, match="S/N above"):
-        fit_stars([petal], templates(), MatchLimits(), min_snr=1e6)
+        fit_stars([petal], templates(), MatchLimits(), Choice(min_snr=1e6))
     bare = Frame(petal.wave, petal.flux, petal.ivar, petal.mask, petal.fibers, petal.resolution, meta=petal.meta)
     with pytest.raises(MissingCalibration, match="fibermap"):
         fit_stars([bare], templates(), MatchLimits())
 
 
 def test_the_best_stars_are_kept_if_there_are_too_many(petal: Frame) -> None:
-    assert fit_stars([petal], templates(), MatchLimits(), max_stars=1).fibers.tolist() == [502]
+    assert fit_stars([petal], templates(), MatchLimits(), Choice(max_stars=1)).fibers.tolist() == [502]
+
+
+def test_stars_without_survey_magnitudes_are_calibrated_by_gaia(petal: Frame) -> None:
+    """The magnitudes are those of the true spectra, so the models have their flux again, whatever set it."""
+    assert petal.fibermap is not None
+    magnitudes = {band: np.zeros(7, dtype="f4") for band in GAIA.filters}
+    for fiber, given in STARS.items():
+        for band in GAIA.filters:
+            flux = 1e-17 * true_flux(*given)[0]
+            magnitudes[band][fiber] = GAIA.of(FINE, flux, band) - GAIA.vega[band]  # type: ignore[index]
+    columns = {f"GAIA_PHOT_{band}_MEAN_MAG": values for band, values in magnitudes.items()}
+    bare = petal.fibermap.with_columns(FLUX_G=np.zeros(7, "f4"), FLUX_R=np.zeros(7, "f4"), **columns)
+    assert photometry_of(bare, np.ones(7, dtype=bool)) is GAIA
+    fitted = fit_stars([replace(petal, fibermap=bare)], templates(), MatchLimits())
+    assert fitted.fibers.tolist() == [500, 501, 502]
+    assert {"DATA_GAIA-BP-RP", "MODEL_GAIA-BP-RP"} <= set(fitted.metadata.dtype.names)
+    inside = (FINE > 5600) & (FINE < 7200)
+    for k, given in enumerate(STARS.values()):
+        ratio = np.median(fitted.flux[k][inside] / true_flux(*given)[0][inside])
+        print(f"{given}: {ratio:.4f}")
+        assert ratio == pytest.approx(1, abs=0.02)
+
+
+def test_gaia_magnitudes_are_vegas_and_the_surveys_depend_on_the_hemisphere(petal: Frame) -> None:
+    """BP - RP of the Sun is 0.82 mag (Casagrande & VandenBerg 2018), that of a black body of its temperature nearly."""
+    wave = np.arange(3300.0, 10600.0, 2.0)
+    sun = 1e-3 * (wave / 5000) ** -5.0 / np.expm1(1.4387769e8 / (wave * 5772.0))
+    blue, red = (GAIA.of(wave, sun, band) - GAIA.vega[band] for band in ("BP", "RP"))  # type: ignore[index]
+    print(f"BP - RP of the Sun {blue - red:.3f}")
+    assert blue - red == pytest.approx(0.82, abs=0.1)
+    assert petal.fibermap is not None
+    north = petal.fibermap.with_columns(PHOTSYS=np.full(7, b"N"))
+    assert photometry_of(north, np.ones(7, dtype=bool)) is NORTH
+
+
+def test_weights_of_the_templates_give_the_model(petal: Frame) -> None:
+    """COEFF belongs to the templates as they are in their file, whatever their level."""
+    given = templates()
+    uneven = replace(given, flux=(given.flux * np.linspace(1, 9, len(given))[:, None]).astype(np.float32))
+    plain, scaled = (fit_stars([petal], grid, MatchLimits()) for grid in (given, uneven))
+    np.testing.assert_allclose(scaled.flux, plain.flux, rtol=1e-4)
+    made = [
+        c @ uneven.flux * transmission(FINE, ebv) for c, (_, _, ebv) in zip(scaled.coef, STARS.values(), strict=True)
+    ]
+    ratio = np.array(made) / scaled.flux
+    near = np.abs(scaled.metadata["REDSHIFT"])[:, None] * FINE < 1.0  # coefficients are those at rest
+    spread_of = (ratio / np.median(ratio, axis=1, keepdims=True) - 1)[near]
+    assert np.abs(spread_of).max() < 0.02
