@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qlstream.datamodel.psf import GaussHermitePSF
+from qlstream.datamodel.psf import TAIL_DEFAULTS, GaussHermitePSF
 from qlstream.numeric import legendre
 
 Array = NDArray[np.float64]
 
+_NEUTRAL = {"GH-0-0": 1.0, **TAIL_DEFAULTS}  # of terms that change nothing
 _WORSE = 1.0  # a bundle whose chi2 exceeds the median of the exposures by more takes no part (spec §2.6)
 
 
@@ -45,7 +46,7 @@ def merge_psf(parts: Sequence[tuple[GaussHermitePSF, NDArray[np.bool_]]]) -> Gau
 
 
 def join_bundles(parts: Sequence[GaussHermitePSF]) -> GaussHermitePSF:
-    """One PSF of all bundles, each given with its own fibers; terms that a bundle lacks are 0 there."""
+    """One PSF of all bundles, each given with its own fibers; terms that a bundle lacks change nothing there."""
     names = list(dict.fromkeys(name for part in parts for name in part.coef))
     ncoef = {n: max(p.coef[n].shape[1] for p in parts if n in p.coef) for n in names}
     coef = {}
@@ -54,8 +55,8 @@ def join_bundles(parts: Sequence[GaussHermitePSF]) -> GaussHermitePSF:
         for row, part in zip(rows, parts, strict=True):
             if name in part.coef:
                 row[:, : part.coef[name].shape[1]] = part.coef[name]
-            elif name == "GH-0-0":
-                row[:, 0] = 1.0
+            else:
+                row[:, 0] = _NEUTRAL.get(name, 0.0)
         coef[name] = np.concatenate(rows)
     traces = parts[0].traces
     stacked: dict[str, Any] = {}
@@ -92,8 +93,6 @@ def mean_psf(psfs: Sequence[GaussHermitePSF], rchi2: Array, bundles: NDArray[np.
             weight[0, here] = 1.0  # no fit worked: what they started from is the same for all
             continue
         good = np.isfinite(chi2) & (chi2 < np.nanmedian(chi2) + _WORSE)
-        if not good.any():
-            good = np.arange(len(chi2)) == np.nanargmin(chi2)
         weight[good, here] = 1.0 / good.sum()
 
     def mean(tables: list[Array]) -> Array:
@@ -118,8 +117,12 @@ def _alike(psfs: Sequence[GaussHermitePSF]) -> list[GaussHermitePSF]:
     """
     first = psfs[0]
     for psf in psfs[1:]:
-        if psf.nspec != first.nspec or set(psf.coef) != set(first.coef):
-            raise ValueError("these PSFs differ in their fibers or parameters; combine those of one camera and fit")
+        other = sorted(set(psf.coef) ^ set(first.coef))
+        if psf.nspec != first.nspec or other:
+            told = f"parameters {', '.join(other)}" if other else f"{first.nspec} and {psf.nspec} fibers"
+            raise ValueError(
+                f"these PSFs differ in their fibers or parameters ({told}); combine those of one kind of fit"
+            )
         if (psf.hsizex, psf.hsizey) != (first.hsizex, first.hsizey):
             raise ValueError("these PSFs differ in the size of their spots")
     domain = max(p.wavemin for p in psfs), min(p.wavemax for p in psfs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,15 @@ from algorithms.psffit.arclines import ArcLines
 from algorithms.psffit.combine import join_bundles
 from algorithms.psffit.moments import Moments, measure_moments
 from algorithms.psffit.moved import Measured, Stiffness, move_psf
+from algorithms.psffit.tails import Tail, move_tail, tail_images, with_tail
 from qlstream.datamodel.psf import GaussHermitePSF
 
 Array = NDArray[np.float64]
 Float = NDArray[np.float32]
 
 _LEAST_LINES, _LEAST_SPOTS = 4, 4  # lines of a bundle, and spots per fiber, with which a fit makes sense
+
+_PASSES = 3  # over all bundles, until the tail of each is right in the next one
 
 FITTED, TOO_FEW, NO_BETTER = 0, 1, 2  # states of a bundle
 
@@ -38,6 +42,7 @@ class FitLimits:
     gh_degree : of the Hermite terms, i + j <= gh_degree
     stiffness : degrees of all that varies
     min_snr : significance of a spot that counts
+    tail_index : of the tail whose amplitude is fitted; None for no tail
     psf_error : relative error of the PSF that is expected to remain, in the variance of the pixels
     rounds : at most
     tolerance : end when no trace moves by more [pixel]
@@ -45,6 +50,7 @@ class FitLimits:
 
     gh_degree: int = 6
     stiffness: Stiffness = field(default_factory=Stiffness)
+    tail_index: float | None = None
     min_snr: float = 15.0
     psf_error: float = 0.0
     rounds: int = 10
@@ -61,12 +67,14 @@ class FittedPSF:
     rchi2 : (nbundle,) mean chi2 of the pixels under the measured spots; nan where nothing could be fitted
     nspots : (nbundle,) int64 spots that were measured
     status : (nbundle,) int64 FITTED, TOO_FEW spots, or NO_BETTER than the start
+    tails : of each bundle, None where none was fitted
     """
 
     psf: GaussHermitePSF
     rchi2: Array
     nspots: NDArray[np.int64]
     status: NDArray[np.int64]
+    tails: tuple[Tail | None, ...]
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,13 @@ class _Pixels:
     ----------
     data, ivar : (ny, n) [electron], [electron^-2]
     noise : (ny, n) variance of a pixel without light, or None if ivar is to be believed
+    columns : which of the CCD
     """
 
     data: Float
     ivar: Float
     noise: Float | None
+    columns: slice
 
     def weights(self, model: Float, background: np.float32, psf_error: float) -> Float:
         """Inverse variance of the pixels if the model is right; weights from the data's own counts are biased low."""
@@ -112,49 +122,80 @@ def fit_psf(
     noise : (ny, nx) variance of a pixel without light [electron^2]: the weights are then those of the model's light.
         Without it `ivar` is taken as it is
     """
-    parts, chi2, counts, status = [], [], [], []
-    for number in range(len(bundles) - 1):
-        part = start.select(slice(int(bundles[number]), int(bundles[number + 1])))
-        fitted, rchi2, nspots, state = _fit_bundle(pix, ivar, noise, part, lines, limits)
-        parts.append(fitted)
-        chi2.append(rchi2)
-        counts.append(nspots)
-        status.append(state)
-        progress(number + 1)
-    return FittedPSF(join_bundles(parts), np.array(chi2), np.array(counts), np.array(status))
+    slices = [slice(int(a), int(b)) for a, b in pairwise(bundles)]
+    starts = [start.select(part) for part in slices]
+    found = [_Bundle(part) for part in starts]
+    for _ in range(1 if limits.tail_index is None else _PASSES):
+        # tails reach into the next bundle: its light is known from the pass before
+        light = np.zeros_like(pix)
+        for part, bundle in zip(starts, found, strict=True):
+            if bundle.model is not None:
+                light[:, _columns(part, pix.shape[1])] += bundle.model
+        for n, part in enumerate(starts):
+            before = found[n]
+            columns = _columns(part, pix.shape[1])
+            others = light[:, columns] if before.model is None else light[:, columns] - before.model
+            pixels = _Pixels(
+                pix[:, columns] - others, ivar[:, columns], None if noise is None else noise[:, columns], columns
+            )
+            found[n] = _fit_bundle(pixels, part, before.psf, lines, limits)
+            progress(n + 1)
+    return FittedPSF(
+        join_bundles([b.psf for b in found]),
+        np.array([b.rchi2 for b in found]),
+        np.array([b.nspots for b in found]),
+        np.array([b.status for b in found]),
+        tuple(b.tail for b in found),
+    )
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """The state of a bundle: as in FittedPSF, and the image of its lines in its columns."""
+
+    psf: GaussHermitePSF
+    rchi2: float = float("nan")
+    nspots: int = 0
+    status: int = TOO_FEW
+    tail: Tail | None = None
+    model: Float | None = None
 
 
 def _fit_bundle(
-    pix: Float, ivar: Float, noise: Float | None, start: GaussHermitePSF, lines: ArcLines, limits: FitLimits
-) -> tuple[GaussHermitePSF, float, int, int]:
-    psf, nspots = start, 0
-    columns = _columns(start, pix.shape[1])
-    pixels = _Pixels(pix[:, columns], ivar[:, columns], None if noise is None else noise[:, columns])
+    pixels: _Pixels, start: GaussHermitePSF, psf: GaussHermitePSF, lines: ArcLines, limits: FitLimits
+) -> _Bundle:
+    first, tail, settled = pixels.columns.start, None, True
+    if limits.tail_index is not None:
+        psf = with_tail(psf, limits.tail_index)
     weight, background = pixels.ivar, np.float32(0.0)
     for n in range(limits.rounds):
-        spots, flux, residual, model = _model(psf, lines, pixels.data - background, weight, columns.start)
-        place = _moments(psf, lines, spots, flux, residual, weight, 2, columns.start)
+        spots, flux, residual, model = _model(psf, lines, pixels.data - background, weight, first)
+        place = _moments(psf, lines, spots, flux, residual, weight, 2, first)
         expected, good = place.smooth_flux(lines.alone)
         place = place.in_units_of(expected)
         good &= (place.snr > limits.min_snr) & _inside(spots, pixels.data.shape)
         nspots = int(good.sum())
         if nspots < _LEAST_SPOTS * psf.nspec or np.count_nonzero(good.any(axis=1)) < _LEAST_LINES:
-            return start, float("nan"), nspots, TOO_FEW
+            return _Bundle(start, nspots=nspots)
         background += np.float32(np.median(place.background[good]))
         weight = pixels.weights(model, max(background, np.float32(0.0)), limits.psf_error)
-        with_shape = n > 0 and limits.gh_degree > 2  # places come first
         shape = None
-        if with_shape:
-            shape = _moments(psf, lines, spots, flux, residual, weight, limits.gh_degree, columns.start)
+        if n > 0 and (limits.gh_degree > 2 or limits.tail_index is not None):  # places come first
+            slopes = None if limits.tail_index is None else tail_images(psf, lines, spots)
+            shape = _moments(psf, lines, spots, flux, residual, weight, limits.gh_degree, first, slopes)
             shape = shape.in_units_of(expected)
+            if slopes is not None:
+                psf, tail, settled = move_tail(psf, lines.wave, shape, good)
         measured = Measured(lines.wave, lines.blur, good, place, shape)
         psf, moved = move_psf(psf, start, measured, limits.stiffness)
-        if moved < limits.tolerance and n > 1:
+        if moved < limits.tolerance and n > 1 and settled:
             break
-    rchi2 = [_rchi2(p, lines, pixels.data - background, weight, good, columns.start) for p in (start, psf)]
-    if not rchi2[1] <= rchi2[0]:
-        return start, rchi2[0], nspots, NO_BETTER
-    return psf, rchi2[1], nspots, FITTED
+    data = pixels.data - background
+    rchi2 = [_rchi2(p, lines, data, weight, good, first) for p in (start, psf)]
+    status = FITTED if rchi2[1] <= rchi2[0] else NO_BETTER
+    psf, tail = (psf, tail) if status == FITTED else (start, None)
+    model = _model(psf, lines, data, weight, first)[3]
+    return _Bundle(psf, min(rchi2), nspots, status, tail, model)
 
 
 def _columns(psf: GaussHermitePSF, nx: int) -> slice:
@@ -185,10 +226,11 @@ def _moments(
     weight: Float,
     degree: int,
     first: int,
+    extra: Array | None = None,
 ) -> Moments:
     x, y = psf.traces.x_vs_wave(lines.wave) - first, psf.traces.y_vs_wave(lines.wave)
     widths = psf.parameter("GHSIGX", lines.wave), psf.parameter("GHSIGY", lines.wave)
-    return measure_moments(spots, x, y, *widths, flux, residual, weight, degree, background=True, wanted=lines.alone)
+    return measure_moments(spots, x, y, *widths, flux, residual, weight, degree, True, lines.alone, extra)
 
 
 def _inside(spots: Spots, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -33,6 +33,7 @@ class Moments:
     value, error : (nline, nfiber, nterm) coefficients in units of the first; error inf where nothing could be measured
     flux, snr : (nline, nfiber) of the model spot [electron], [-]
     background : (nline, nfiber) constant under each spot [electron/pixel]
+    extra, extra_error : (nline, nfiber, nextra) of further functions, in the same units
     """
 
     terms: NDArray[np.int64]
@@ -41,6 +42,8 @@ class Moments:
     flux: Array
     snr: Array
     background: Array
+    extra: Array
+    extra_error: Array
 
     def of(self, i: int, j: int) -> tuple[Array, Array]:
         """(nline, nfiber) coefficient of He_i He_j and its error."""
@@ -75,7 +78,11 @@ class Moments:
         value = np.where(usable, self.value * ratio, 0.0)
         error = np.where(usable, self.error, np.inf) * ratio
         noise = np.divide(self.flux, self.snr, out=np.full(flux.shape, np.inf), where=self.snr > 0)
-        return replace(self, value=value, error=error, flux=flux, snr=flux / noise)
+        extra = np.where(usable[:, :, :1], self.extra * ratio[:, :, :1], 0.0)
+        extra_error = np.where(usable[:, :, :1], self.extra_error * ratio[:, :, :1], np.inf)
+        return replace(
+            self, value=value, error=error, flux=flux, snr=flux / noise, extra=extra, extra_error=extra_error
+        )
 
 
 def terms_up_to(degree: int) -> NDArray[np.int64]:
@@ -96,6 +103,7 @@ def measure_moments(
     degree: int,
     background: bool,
     wanted: NDArray[np.bool_],
+    extra: Array | None = None,
 ) -> Moments:
     """Fit the wanted spots, all others subtracted.
 
@@ -109,17 +117,21 @@ def measure_moments(
     degree : of the expansion, i + j <= degree
     background : let a constant lie under each spot
     wanted : (nline,) lines that are measured
+    extra : (nextra, nline, nfiber, height, width) further functions, images as those of `spots`
     """
     terms = terms_up_to(degree)
     nline, nfiber = spots.row.shape
-    value = np.zeros((nline, nfiber, len(terms)))
+    if extra is None:
+        extra = np.zeros((0, *spots.image.shape))
+    value = np.zeros((nline, nfiber, len(terms) + len(extra)))
     error = np.full(value.shape, np.inf)
     total, snr, under = (np.zeros((nline, nfiber)) for _ in range(3))
     _measure(
         spots.image, spots.row, spots.column, x, y, sigma_x, sigma_y, flux, residual, ivar, terms, int(background),
-        wanted, value, error, total, snr, under,
+        wanted, extra, value, error, total, snr, under,
     )  # fmt: skip
-    return Moments(terms, value, error, total, snr, under)
+    n = len(terms)
+    return Moments(terms, value[:, :, :n], error[:, :, :n], total, snr, under, value[:, :, n:], error[:, :, n:])
 
 
 @njit(nogil=True, cache=True)
@@ -137,6 +149,7 @@ def _measure(  # type: ignore[no-untyped-def]
     terms,
     background,
     wanted,
+    extra,
     value,
     error,
     total,
@@ -145,8 +158,9 @@ def _measure(  # type: ignore[no-untyped-def]
 ):
     nfiber, height, width = image.shape[1:]
     ny, nx = residual.shape
-    nterm = terms.shape[0]
-    n = nterm + background
+    nterm, nextra = terms.shape[0], extra.shape[0]
+    nfunction = nterm + nextra
+    n = nfunction + background
     degree = terms.max()
     along_x, along_y = np.empty((degree + 1, width)), np.empty((degree + 1, height))
     normal, right, basis = np.empty((n, n)), np.empty(n), np.empty(n)
@@ -171,8 +185,10 @@ def _measure(  # type: ignore[no-untyped-def]
                     basis[0] = image[k, f, m, c]
                     for a in range(1, nterm):
                         basis[a] = along_x[terms[a, 0], c] * along_y[terms[a, 1], m]
+                    for a in range(nextra):
+                        basis[nterm + a] = extra[a, k, f, m, c]
                     if background:
-                        basis[nterm] = 1.0
+                        basis[nfunction] = 1.0
                     for a in range(n):
                         part = w * basis[a]
                         right[a] += part * data
@@ -188,8 +204,8 @@ def _measure(  # type: ignore[no-untyped-def]
             total[k, f] = first
             snr[k, f] = first / sqrt(variance)
             if background:
-                under[k, f] = right[nterm]
-            for a in range(nterm):
+                under[k, f] = right[nfunction]
+            for a in range(nfunction):
                 value[k, f, a] = right[a] / first
                 error[k, f, a] = sqrt(max(normal[a, a], 0.0)) / first
 

@@ -31,8 +31,8 @@ class FitPSFStep(FileStep):
 
     title = "Fit the Gauss-Hermite PSF of a camera to the lines of an arc."
     inputs = (
-        Port("preproc", "preprocessed arc"),
-        Port("psf", "PSF to start from; default that of the calibration tree", optional=True),
+        Port("preproc", "preprocessed arc", holds="preproc", flavor="arc"),
+        Port("psf", "PSF to start from; default that of the calibration tree", optional=True, holds="psf"),
     )
     outputs = (Port("psf", "the fitted PSF"),)
 
@@ -46,6 +46,12 @@ class FitPSFStep(FileStep):
         )
         half_size_y: int | None = Field(
             None, ge=4, le=40, description="half height of a spot; default the start's [pixel]"
+        )
+        tail_index: float | None = Field(
+            None,
+            gt=0,
+            le=5,
+            description="fit a tail that falls by this power of the distance; default: no tail is fitted",
         )
         line_list: Path | None = Field(
             None, description="lines of the lamps (CSV: wave,name,strength); default our own"
@@ -87,6 +93,7 @@ class FitPSFStep(FileStep):
             FitLimits(
                 gh_degree=p.gh_degree,
                 stiffness=Stiffness(p.trace_degree_wave, 3, p.legendre_degree_x, p.legendre_degree_wave),
+                tail_index=p.tail_index,
                 psf_error=p.psf_error,
             ),
             noise,
@@ -94,11 +101,14 @@ class FitPSFStep(FileStep):
         )
         if (fitted.status == TOO_FEW).all():
             raise MissingCalibration(f"no bundle of {context.camera} has enough arc lines; were the lamps on?")
-        for n in np.flatnonzero(fitted.status):
+        for n in np.flatnonzero(fitted.status).tolist():
             why = f"too few spots ({fitted.nspots[n]})" if fitted.status[n] == TOO_FEW else "the fit is no better"
             context.log.warning("bundle %d: %s; the PSF it started from stays", n, why)
         cards: dict[str, Any] = {f"B{n:02d}RCHI2": float(c) for n, c in enumerate(fitted.rchi2) if np.isfinite(c)}
         cards |= {f"B{n:02d}NSPOT": int(c) for n, c in enumerate(fitted.nspots)}
+        for n, tail in enumerate(fitted.tails):
+            if tail is not None:
+                cards |= {f"B{n:02d}TAIL": tail.amplitude, f"B{n:02d}TAILE": tail.error}
         keep: dict[str, Any] = {k: header[k] for k in ("NIGHT", "EXPID", "MJD-OBS", "INSTRUME") if k in header}
         meta = {
             **start.meta,
@@ -127,7 +137,7 @@ class MeanPSFStep(FileStep):
     """Average PSFs."""
 
     title = "Average the PSFs that were fitted to the arcs of a night."
-    inputs = (Port("psfs", "PSFs of one camera", many=True),)
+    inputs = (Port("psfs", "PSFs of one camera", many=True, holds="psf"),)
     outputs = (Port("psf", "their mean"),)
 
     class Params(StageParams):
@@ -135,6 +145,12 @@ class MeanPSFStep(FileStep):
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
         psfs = [read_psf(path) for path in files.all("psfs")]
+        cameras = {str(psf.meta.get("CAMERA", "")) for psf in psfs}
+        if len(cameras) > 1:
+            told = ", ".join(
+                f"{path.name}: {psf.meta.get('CAMERA')}" for path, psf in zip(files.all("psfs"), psfs, strict=True)
+            )
+            raise ValueError(f"these PSFs are of several cameras ({told}); give those of one")
         number = int(psfs[0].meta.get("NBUNDLE", 1))
         rchi2 = np.array([[_number(psf.meta.get(f"B{n:02d}RCHI2")) for n in range(number)] for psf in psfs])
         size = psfs[0].nspec // number

@@ -18,7 +18,7 @@ from qlstream.numeric import legendre
 
 Array = NDArray[np.float64]
 
-_TAIL_DEFAULTS = {"TAILXSCA": 1.0, "TAILYSCA": 1.0, "TAILCORE": 1.0, "TAILINDE": 2.0}
+TAIL_DEFAULTS = {"TAILXSCA": 1.0, "TAILYSCA": 1.0, "TAILCORE": 1.0, "TAILINDE": 2.0}
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,6 @@ def _tail(dx: Array, dy: Array, values: dict[str, float]) -> Array:
     amplitude = values.get("TAILAMP", 0.0)
     if amplitude == 0.0:
         return np.zeros((len(dy), len(dx)))
-    xscale, yscale, core, index = (values.get(k, d) for k, d in _TAIL_DEFAULTS.items())
+    xscale, yscale, core, index = (values.get(k, d) for k, d in TAIL_DEFAULTS.items())
     r2 = (dx[None, :] / xscale) ** 2 + (dy[:, None] / yscale) ** 2
     return np.asarray(amplitude * r2 / (core**2 + r2) ** (1 + index / 2))

@@ -13,6 +13,7 @@ from algorithms.extract.spectroperfect.system import project
 from algorithms.psffit.arclines import ArcLines, choose_lines
 from algorithms.psffit.combine import mean_psf, merge_psf
 from algorithms.psffit.fit import FITTED, TOO_FEW, FitLimits, FittedPSF, fit_psf
+from algorithms.psffit.tails import with_tail
 from qlstream.datamodel.psf import GaussHermitePSF
 from qlstream.datamodel.traces import XYTraceSet
 from qlstream.lines import LINE
@@ -200,6 +201,31 @@ def test_faint_companions_do_not_pull_a_line(truth: GaussHermitePSF) -> None:
     assert rms(out.psf.parameter("GHSIGY", wave) / truth.parameter("GHSIGY", wave) - 1) < 0.005
 
 
+@pytest.mark.parametrize(("amplitude", "index"), [(0.01, 1.0), (0.005, 2.0), (0.0, 1.0)])
+def test_the_amplitude_of_tails_is_found_within_its_error(
+    truth: GaussHermitePSF, amplitude: float, index: float
+) -> None:
+    """Though tails reach into the next bundle, and the shape of the core is fitted with them."""
+    one = np.ones((NSPEC, 1))
+    tailed = replace(truth, coef={**with_tail(truth, index).coef, "TAILAMP": amplitude * one})
+    noisy, variance = expose(tailed, LINES, np.full(LINES.size, 2e4), 5)
+    pixels = noisy.astype(np.float32), (1 / variance).astype(np.float32)
+
+    limits = FitLimits(gh_degree=4, tail_index=index)
+    out = fit_psf(*pixels, start_from(truth), ArcLines.single(LINES), BUNDLES, limits)
+
+    for tail in out.tails:
+        assert tail is not None
+        print(f"{tail.amplitude:.5f} +- {tail.error:.5f}, pull {(tail.amplitude - amplitude) / tail.error:+.1f}")
+        assert tail.error < 3e-4
+        assert tail.amplitude == pytest.approx(amplitude, abs=3.5 * tail.error)
+    wave = np.linspace(6020, 6460, 9)
+    here = replace(out.psf, traces=tailed.traces)
+    difference = make_spots(here, 0, NSPEC, wave).image - make_spots(tailed, 0, NSPEC, wave).image
+    assert abs(difference).max() < 0.003
+    assert out.rchi2 == pytest.approx([1.0, 1.0], abs=0.06)
+
+
 def test_a_line_list_of_another_range_is_refused(truth: GaussHermitePSF) -> None:
     table = np.array([(3650.0, "Hg", 100.0)], dtype=LINE)
     with pytest.raises(ValueError, match="none of the lines lies in the range of the PSF"):
@@ -223,6 +249,44 @@ def test_the_mean_of_psfs_on_other_domains_is_taken_at_the_same_wavelengths(trut
     out = mean_psf([truth, other], np.ones((2, 2)), BUNDLES)
     wave = np.linspace(6020, 6460, 7)
     np.testing.assert_allclose(out.parameter("GHSIGY", wave), truth.parameter("GHSIGY", wave), rtol=1e-9)
+
+
+def test_the_mean_is_taken_over_what_all_psfs_cover(truth: GaussHermitePSF) -> None:
+    """Domains that overlap only in part, of the parameters and of the traces alike."""
+    from qlstream.numeric import legendre
+
+    old, new = (truth.wavemin, truth.wavemax), (6010.0, 6500.0)
+    coef = {n: legendre.on_domain(c, old, new) for n, c in truth.coef.items()}
+    traces = replace(
+        truth.traces,
+        wavemin=new[0],
+        wavemax=new[1],
+        xcoef=legendre.on_domain(truth.traces.xcoef, old, new) + np.eye(1, 4) * 0.2,
+        ycoef=legendre.on_domain(truth.traces.ycoef, old, new),
+        xsigcoef=coef["GHSIGX"],
+        ysigcoef=coef["GHSIGY"],
+    )
+    other = replace(truth, traces=traces, coef=coef, wavemin=new[0], wavemax=new[1])
+    out = mean_psf([truth, other], np.ones((2, 2)), BUNDLES)
+    assert (out.wavemin, out.wavemax) == (out.traces.wavemin, out.traces.wavemax) == (6010.0, 6490.0)
+    wave = np.linspace(6020, 6460, 7)
+    np.testing.assert_allclose(out.traces.x_vs_wave(wave), truth.traces.x_vs_wave(wave) + 0.1, atol=1e-9)
+    np.testing.assert_allclose(out.traces.xsig_vs_wave(wave), truth.traces.xsig_vs_wave(wave), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rchi2", "chosen"),
+    [((1.0, np.nan, np.nan), 0), ((np.nan, 1.2, 9.0), 1), ((np.nan, np.nan, np.nan), 0)],
+)
+def test_where_one_fit_or_none_is_good_it_is_taken_as_it_is(
+    truth: GaussHermitePSF, rchi2: tuple[float, ...], chosen: int
+) -> None:
+    psfs = [replace(truth, coef={**truth.coef, "GHSIGX": truth.coef["GHSIGX"] + 0.1 * n}) for n in range(3)]
+    both = np.array([[1.0, c] for c in rchi2])
+    out = mean_psf(psfs, both, BUNDLES)
+    np.testing.assert_allclose(out.coef["GHSIGX"][:5], truth.coef["GHSIGX"][:5] + 0.1, atol=1e-12)
+    np.testing.assert_allclose(out.coef["GHSIGX"][5:], psfs[chosen].coef["GHSIGX"][5:], atol=1e-12)
+    assert out.meta["EXPID"] == 0
 
 
 def test_a_merge_takes_the_fibers_of_each_part(truth: GaussHermitePSF) -> None:
