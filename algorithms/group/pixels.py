@@ -11,7 +11,7 @@ from astropy import units
 from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
-from algorithms.group.frames import Key, frames2spectra
+from algorithms.group.frames import Key, frames2spectra, rows_of
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.spectra import Spectra
@@ -80,7 +80,6 @@ def spectra_of_pixel(
     """
     have = _exposures_of(existing) if existing is not None else set()
     chosen: dict[Key, Frame] = {}
-    fibers: set[int] = set()
     for key in frames:
         if key in have:
             continue
@@ -91,15 +90,12 @@ def spectra_of_pixel(
         on = pixel_of(fibermap.column("TARGET_RA"), fibermap.column("TARGET_DEC"), nside) == pixel
         on &= fibermap.objtype == "TGT"
         if on.any():
-            chosen[key] = frame
-            fibers |= set(fibermap.fiber[on].tolist())
+            chosen[key] = rows_of(frame, on)
     if not chosen:
         if existing is None:
             raise LookupError(f"no target of {len(frames)} frames lies on pixel {pixel} of nside {nside}")
         return existing
-    new = frames2spectra(chosen, np.array(sorted(fibers)))
-    positions = pixel_of(new.fibermap["TARGET_RA"], new.fibermap["TARGET_DEC"], nside)
-    new = new[(positions == pixel) & (new.fibermap["OBJTYPE"] == "TGT")]  # a fiber is another target on another tile
+    new = frames2spectra(chosen)
     cards = {"SPGRP": "healpix", "SPGRPVAL": pixel, "HPXPIXEL": pixel, "HPXNSIDE": nside, "HPXNEST": True}
     both = new if existing is None else existing.update(new)
     return replace(both, meta={**both.meta, **cards})

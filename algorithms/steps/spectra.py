@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from algorithms.coadd.cameras import coadd_cameras
 from algorithms.coadd.exposures import coadd
 from algorithms.coadd.resample import linear_grid, log_grid, resample_spectra, spectroperf_coadd
 from algorithms.group.frames import Key, frames2spectra
-from algorithms.group.pixels import NSIDE, spectra_of_pixel
+from algorithms.group.pixels import NSIDE, FrameCache, spectra_of_pixel
 from algorithms.group.tiles import group_cards
 from algorithms.scores import coadd_scores
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.spectra import Spectra
+from qlstream.io.errors import BadFile
+from qlstream.io.firstheader import read_first_header
 from qlstream.io.frame import read_frame
 from qlstream.io.nights import header_to_night
 from qlstream.io.spectra import read_spectra, write_spectra
@@ -30,9 +32,10 @@ class GroupStep(FileStep):
 
     title = "Gather the calibrated frames of a petal, all arms, exposures and nights, into one file of spectra."
     inputs = (
-        Port("frames", "calibrated frames (cframe)", many=True),
+        Port("frames", "calibrated frames", many=True, holds="cframe"),
         Port("existing", "with --healpix: spectra of the pixel, to which what they lack is added", optional=True),
     )
+    one_camera = False
     outputs = (Port("spectra", "spectra, one row per target and exposure"),)
 
     class Params(StageParams):
@@ -42,16 +45,18 @@ class GroupStep(FileStep):
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
         """Raises LookupError if no target lies on the pixel."""
-        frames: dict[Key, Frame] = {}
         given = files.all("frames")
-        for n, path in enumerate(given):
-            report(0.8 * n / len(given), f"reading {path.name}")
-            frame = _slim(read_frame(path))
-            frames[(header_to_night(frame.meta), int(frame.meta["EXPID"]), frame.camera)] = frame
-        report(0.8, "writing")
-        write_spectra(files.outputs["spectra"], self._grouped(frames, files.get("existing")))
+        paths = {_key(path): path for path in given}
 
-    def _grouped(self, frames: dict[Key, Frame], existing: Path | None) -> Spectra:
+        def read(path: Path) -> Frame:
+            report(0.8 * given.index(path) / len(given), f"reading {path.name}")
+            return read_frame(path)
+
+        spectra = self._grouped(FrameCache(paths, read, size=1), files.get("existing"))
+        report(0.8, "writing")
+        write_spectra(files.outputs["spectra"], spectra)
+
+    def _grouped(self, frames: Mapping[Key, Frame], existing: Path | None) -> Spectra:
         p = self.params
         if p.healpix is not None:
             known = None if existing is None else read_spectra(existing)
@@ -61,10 +66,13 @@ class GroupStep(FileStep):
         return replace(spectra, meta={**spectra.meta, **group_cards(p.group, night, expid)})
 
 
-def _slim(frame: Frame) -> Frame:
-    """A frame without what spectra do not have, its resolution as exact as in the file: half of the memory."""
-    resolution = None if frame.resolution is None else frame.resolution.astype(np.float32)
-    return replace(frame, resolution=resolution, chi2pix=None, sky=None)
+def _key(path: Path) -> Key:
+    """Night, exposure and camera of a frame, from its first header."""
+    cards = read_first_header(path)
+    missing = [name for name in ("CAMERA", "EXPID") if name not in cards]
+    if missing:
+        raise BadFile(path, f"missing keyword {missing[0]}", 0, expected="the header of a calibrated frame")
+    return header_to_night(cards), int(cards["EXPID"]), str(cards["CAMERA"]).strip().lower()
 
 
 class CoaddStep(FileStep):

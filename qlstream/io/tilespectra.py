@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from qlstream.datamodel.spectra import Spectra, stack, stack_tables
-from qlstream.io.errors import BadFile
+from qlstream.io.firstheader import read_first_header
 from qlstream.io.listing import files_by_camera, list_exposures, list_nights
 from qlstream.io.nights import is_night_name
 from qlstream.io.paths import findfile
@@ -146,12 +143,8 @@ def list_tile_exposures(
 
 @lru_cache(maxsize=100_000)
 def _tile_of(path: Path, _changed_ns: int) -> int:
-    """TILEID of the primary header, -1 if it has none; a packed file is not unpacked any further."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            return int(Header.fromfile(file, endcard=True).get("TILEID", -1))
-        except (OSError, EOFError, zlib.error) as error:
-            raise BadFile(path, f"no readable FITS header: {error}") from None
+    """TILEID of the first header, -1 if it has none."""
+    return int(read_first_header(path).get("TILEID", -1))
 
 
 def _matching(spectra: Spectra, targets: Collection[int] | None, fibers: Collection[int] | None) -> Spectra:
