@@ -2,14 +2,16 @@
 
 The line spread that the PSF gives is good to about a percent, the wavelengths to a thousandth of an Angstrom, the flat
 to a thousandth: in lines of 10^4 electrons that is as much as the noise. So the residuals of each fiber, in its bright
-lines alone and above what its target has beside them, are fitted with five small changes of its model: scale, shift,
-width, and two of shape (the model itself and its first, second, fourth and sixth differences along the bins). How large
-such changes are, the sky fibers tell (expectation maximization, as for the fiber flat): what a fiber cannot measure, or
-what does not occur, stays zero.
+lines alone and above what its target has beside them, are fitted with small changes of its model: scale, shift,
+width, and two of shape (the model itself and its first, second, fourth and sixth differences along the bins), of which
+shift and width may vary along the spectrum, as errors of traces and of the PSF do. How large such changes are, the sky
+fibers tell (expectation maximization, as for the fiber flat): what a fiber cannot measure, or what does not occur, stays
+zero. The reference fits scale, shift and width line by line and interpolates (spec offline-reduction §7.2, §7.6).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +23,12 @@ from algorithms.sky.bins import bin_width
 Array = NDArray[np.float64]
 
 SCALE = 0  # the first of the changes
-_MODES = 5
+THROUGHPUT, WAVELENGTH, LSF = (SCALE,), (1, 5, 6), (2, 3, 4, 7)  # which changes are of the same thing
+_MODES = 8
 _REACH = 3  # bins on either side that the differences take
 _BACKGROUND, _NEAR = 6, 14  # bins on either side of a line that tell what lies below it, and how far they may be
 _TOLERANCE = 0.05  # residuals within this fraction of a line may be the model's, larger ones are the target's
+_NONE = 1e-20  # variance of a change that does not occur
 _LEARNING = 20  # rounds of expectation maximization
 
 
@@ -34,8 +38,9 @@ class LineChanges:
 
     Attributes
     ----------
-    change : (nspec, 5) relative scale, shift [bin], and of width and shape [as differences]
-    covariance : (nspec, 5, 5)
+    change : (nspec, 8) relative scale, shift [bin], of width and shape (3) [as differences], and what shift (linear,
+        quadratic Legendre) and width (linear) change along the spectrum
+    covariance : (nspec, 8, 8)
     level : lines are where the sky exceeds this [electron/Angstrom]
     """
 
@@ -70,6 +75,7 @@ def measure_changes(
     level: float,
     teachers: NDArray[np.int64],
     nsig: float,
+    allowed: Sequence[int] = (*THROUGHPUT, *WAVELENGTH, *LSF),
 ) -> LineChanges:
     """Fit the changes to the bright lines of every fiber.
 
@@ -80,13 +86,15 @@ def measure_changes(
     level : a bin is in a bright line if the sky exceeds this [electron/Angstrom]
     teachers : indices of the fibers that see sky alone
     nsig : larger residuals are no deviations of the model
+    allowed : changes that may occur; the others stay zero
     """
     normal, rhs = np.zeros((len(flux), _MODES, _MODES)), np.zeros((len(flux), _MODES))
     _gather(wave, flux, ivar, sky, level, nsig, normal, rhs)
-    prior = np.full(_MODES, 0.1**2)
+    prior = np.full(_MODES, _NONE)
+    prior[list(allowed)] = 0.1**2
     for _ in range(_LEARNING):
         change, covariance = _estimate(normal[teachers], rhs[teachers], prior)
-        prior = np.mean(change**2 + np.diagonal(covariance, axis1=1, axis2=2), axis=0)
+        prior = np.maximum(np.mean(change**2 + np.diagonal(covariance, axis1=1, axis2=2), axis=0), _NONE)
     return LineChanges(*_estimate(normal, rhs, prior), level)
 
 
@@ -98,7 +106,7 @@ def _estimate(normal: Array, rhs: Array, prior: Array) -> tuple[Array, Array]:
 
 @njit(nogil=True, cache=True, inline="always")
 def _templates(s, j, out):  # type: ignore[no-untyped-def]
-    """What the five changes do to bin j of the model s; False if it does not reach far enough."""
+    """What the changes do to bin j of the model s; False if it does not reach far enough."""
     if j < _REACH or j >= s.size - _REACH or np.isnan(s[j - _REACH]) or np.isnan(s[j + _REACH]):
         return False
     c = s[j]
@@ -108,6 +116,10 @@ def _templates(s, j, out):  # type: ignore[no-untyped-def]
     out[2] = one - 2.0 * c
     out[3] = two - 4.0 * one + 6.0 * c
     out[4] = three - 6.0 * two + 15.0 * one - 20.0 * c
+    u = 2.0 * j / (s.size - 1.0) - 1.0
+    out[5] = u * out[1]
+    out[6] = (1.5 * u * u - 0.5) * out[1]
+    out[7] = u * out[2]
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from algorithms.sky.deconvolved import DeconvolvedSky
 from algorithms.sky.deviations import SCALE, measure_changes
 from algorithms.sky.linevariance import add_line_variance, learn_line_errors
+from algorithms.sky.ringing import learn_ringing, ringing_envelope
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.sky import SkyModel
@@ -22,20 +24,21 @@ _SAME_WAVE = 0.01  # grids that differ by no more are the same [Angstrom]
 
 
 def model_of_frame(
-    frame: Frame, fitted: DeconvolvedSky, line_level: float, nsig: float, add_variance: bool
+    frame: Frame, fitted: DeconvolvedSky, line_level: float, nsig: float, add_variance: bool, allowed: Sequence[int]
 ) -> SkyModel:
     """The common sky as every fiber sees it, with what the fiber's own lines say.
 
     Shift, width and shape of the lines are in the model's flux; their scale, which is the fiber's throughput against
     the fiber flat, is in its `throughput`. Its ivar is that of what a subtraction adds to the variance: the error of
     the common sky, less what the lines of a fiber determined of their own model, and with `add_variance` what bright
-    lines leave behind beyond noise.
+    lines leave behind beyond noise, in themselves and by ringing beside them.
 
     Parameters
     ----------
     frame : flat-fielded [electron/Angstrom]
     line_level : bins above this many continua of sky are in bright lines
     nsig : larger residuals are no deviations of the model
+    allowed : which changes a fiber's lines may make, see `measure_changes`
     """
     bins, width, used = frame.per_bin(), frame.dwave, fitted.fibers
     bad = np.isinf(fitted.variance)
@@ -43,17 +46,19 @@ def model_of_frame(
     sky = np.where(bad, np.nan, fitted.flux * width).astype(np.float32)
     whole, variance = sky.copy(), stat.astype(np.float32)
     level = line_level * _continuum(fitted.flux)
-    changes = measure_changes(bins.wave, bins.flux, bins.ivar, sky, level, used, nsig)
+    changes = measure_changes(bins.wave, bins.flux, bins.ivar, sky, level, used, nsig, allowed)
     changes.apply(bins.wave, whole, variance)
     changes.apply(bins.wave, sky, np.zeros_like(variance), with_scale=False)
     sky[bad] = whole[bad] = 0.0
     total = variance.astype(float)
     if add_variance:
         told = (bins.ivar[used] > 0) & ~bad[used] & ~fitted.outliers
-        noise = np.where(told, _inverse(bins.ivar[used]) + total[used] - 2.0 * stat[used], 0.0)
-        is_line = whole[used] > level * width
-        errors = learn_line_errors(bins.flux[used] - whole[used], noise, whole[used], is_line)
+        own = np.where(told, _inverse(bins.ivar[used]) - 2.0 * stat[used], -np.inf)
+        residual, is_line = bins.flux[used] - whole[used], whole[used] > level * width
+        errors = learn_line_errors(residual, own + total[used], whole[used], is_line)
         add_line_variance(bins.wave, whole, level, *errors, total)
+        somewhere = np.where(bad, np.nan, whole)
+        total += learn_ringing(residual, own + total[used], somewhere[used]) ** 2 * ringing_envelope(somewhere)
     total = np.maximum(total, 0.01 * stat)
     mask = np.where(bad, SpecMask.BADSKY, 0).astype(np.uint32)
     mask[used] |= np.where(fitted.outliers, SpecMask.COSMIC, 0).astype(np.uint32)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from algorithms.sky.deconvolved import fit_deconvolved_sky
+from algorithms.sky.deviations import LSF, THROUGHPUT, WAVELENGTH
 from algorithms.sky.framemodel import model_of_frame, subtract_model
 from algorithms.sky.robust import TooFewSkyFibers
 from algorithms.sky.subtract import fit_sky_fibers, subtract_sky
@@ -86,6 +87,9 @@ class ComputeSky_QL(PipelineAlg[Frame, SkyModel]):
         line_level: float = Field(
             3.0, gt=1, description="each fiber corrects its lines above this many continua of sky"
         )
+        adjust_throughput: bool = Field(True, description="each fiber scales its lines by what they say of its flat")
+        adjust_wavelength: bool = Field(True, description="each fiber shifts its lines to where it sees them")
+        adjust_lsf: bool = Field(True, description="each fiber gives its lines the width and shape that it sees")
         add_variance: bool = Field(True, description="errors include what bright lines leave behind beyond noise")
         min_fibers: int = Field(3, ge=1, description="fewer sky fibers make no sky")
         angular_degree: int = Field(
@@ -117,7 +121,9 @@ class ComputeSky_QL(PipelineAlg[Frame, SkyModel]):
             raise MissingCalibration(f"no sky model for {context.camera}: {error}") from None
         if fitted.rejected.size:
             context.log.warning("sky fibers with other light: FIBER %s", frame.fibers[fitted.rejected].tolist())
-        return model_of_frame(replace(frame, ivar=ivar), fitted, p.line_level, p.nsig, p.add_variance)
+        chosen = {THROUGHPUT: p.adjust_throughput, WAVELENGTH: p.adjust_wavelength, LSF: p.adjust_lsf}
+        allowed = [mode for modes, wanted in chosen.items() if wanted for mode in modes]
+        return model_of_frame(replace(frame, ivar=ivar), fitted, p.line_level, p.nsig, p.add_variance, allowed)
 
     def _variation(self, frame: Frame) -> Variation:
         p, unit = self.params, np.ones((1, frame.wave.size))

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from algorithms.sky.stage import ComputeSky, ComputeSky_QL, SkySub, SkySub_QL
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import FiberMask, SpecMask
+from qlstream.datamodel.resolution import Resolution
 from qlstream.datamodel.sky import SkyModel
 
 LEVEL = 150.0
@@ -127,6 +129,46 @@ def test_throughputs_of_the_fibers_are_found_in_their_lines_and_taken_out(scene,
     value, n = chi2(out, blank & bright)
     print(f"chi2/n in lines of blank fibers {value:.3f} ± {np.sqrt(2 / n):.3f}")
     assert value == pytest.approx(1.0, abs=5 * np.sqrt(2 / n) + 0.05)
+
+
+def shifted(framing, density, bins):
+    """`density` with its lines moved by so many bins, (nspec, 1) or (nspec, nwave)."""
+    at = np.arange(framing.nwave, dtype=float)
+    places = at - np.broadcast_to(bins, density.shape)
+    return np.array([CubicSpline(at, row)(place) for row, place in zip(density, places, strict=True)])
+
+
+@pytest.mark.parametrize("wrong", ["wavelength", "lsf"])
+def test_each_fiber_moves_and_widens_its_lines_as_it_sees_them(wrong, scene, make_context):
+    """Errors as of traces and of a PSF: another in every fiber, and changing along the spectrum."""
+    framing, density, frame = scene
+    u = np.linspace(-1, 1, framing.nwave)
+    error = framing.rng.normal(size=(framing.nspec, 1)) + framing.rng.normal(size=(framing.nspec, 1)) * u
+    if wrong == "wavelength":
+        seen = shifted(framing, density, 0.04 * error)
+    else:
+        widths = framing.ysigma * (1 + 0.02 * error)
+        seen = np.array([Resolution.from_widths(w, framing.ndiag).dot(light(framing.wave)) for w in widths])
+    frame = framing.observe(seen, fibermap=frame.fibermap)
+    chosen = ~frame.fibermap.is_sky[:, None] & (density > 3 * LEVEL)
+
+    found = {
+        adjust: chi2(SkySub({f"adjust_{wrong}": adjust, "add_variance": False}).run(frame, make_context()), chosen)
+        for adjust in (False, True)
+    }
+
+    print(f"{wrong}: chi2/n in lines of blank fibers {found[False][0]:.2f} as stated, {found[True][0]:.3f} adjusted")
+    assert found[False][0] > 1.5
+    assert found[True][0] == pytest.approx(1.0, abs=5 * np.sqrt(2 / found[True][1]) + 0.1)
+
+
+def test_a_throughput_that_nobody_asks_for_stays_one(scene, make_context):
+    framing, density, frame = scene
+    frame = framing.observe(density * (1 + 0.02 * framing.rng.normal(size=(60, 1))), fibermap=frame.fibermap)
+
+    model = ComputeSky({"adjust_throughput": False}).run(frame, make_context())
+
+    np.testing.assert_allclose(model.throughput, 1.0, atol=1e-6)
 
 
 def test_errors_in_the_lines_are_learned_where_the_resolution_is_not_quite_right(scene, make_context):

@@ -67,7 +67,7 @@ def test_a_gradient_leaves_noise_of_the_stated_size_in_blank_fibers(kind, scene,
         # errors of the model are common to all fibers, a thirtieth of each one's variance for every term
         assert value == pytest.approx(1.0, abs=5 * np.sqrt(2 / n) + 0.05)
         assert abs(z.mean()) < 5 / np.sqrt(n) + 0.03
-    assert before > 1.3
+    assert before > 1.2  # although its errors grow by what it takes for errors of the lines
 
 
 def test_light_with_a_spectrum_of_its_own_needs_a_spectrum_of_its_own(scene, make_context):
