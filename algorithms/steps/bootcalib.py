@@ -21,7 +21,10 @@ class BootcalibStep(FileStep):
     """Traces, widths and wavelengths without any PSF to start from: good enough for `fit-psf`."""
 
     title = "Find traces, widths and wavelengths of a camera from one flat and one arc, without any PSF."
-    inputs = (Port("flat", "preprocessed flat"), Port("arc", "preprocessed arc of the same camera"))
+    inputs = (
+        Port("flat", "preprocessed flat", holds="preproc", flavor="flat"),
+        Port("arc", "preprocessed arc of the same camera", holds="preproc", flavor="arc"),
+    )
     outputs = (
         Port("psf", "Gaussian PSF on the traces of the arc"),
         Port("qa", "plots of what was found (PDF)", optional=True),

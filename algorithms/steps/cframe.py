@@ -25,10 +25,16 @@ class ProcessExposureStep(FileStep):
 
     title = "Divide a frame by the fiber flat, subtract its sky and, if given, apply its flux calibration."
     inputs = (
-        Port("frame", "frame of a science exposure"),
-        Port("fiberflat", "fiber flat"),
-        Port("sky", "sky model of this frame"),
-        Port("fluxcalib", "flux calibration of this frame; without it an sframe is written", optional=True),
+        Port("frame", "frame of a science exposure", holds="frame", same_exposure=True),
+        Port("fiberflat", "fiber flat", holds="fiberflat"),
+        Port("sky", "sky model of this frame", holds="sky", same_exposure=True),
+        Port(
+            "fluxcalib",
+            "flux calibration of this frame; without it an sframe is written",
+            optional=True,
+            holds="fluxcalib",
+            same_exposure=True,
+        ),
     )
     outputs = (Port("cframe", "calibrated frame"),)
 

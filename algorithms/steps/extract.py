@@ -30,8 +30,8 @@ class ExtractStep(FileStep):
 
     title = "Extract the spectra of one camera: two-dimensional, with resolution; or row by row, by profile or boxcar."
     inputs = (
-        Port("preproc", "preprocessed image"),
-        Port("psf", "PSF with the traces of this exposure"),
+        Port("preproc", "preprocessed image", holds="preproc"),
+        Port("psf", "PSF with the traces of this exposure", holds="psf"),
         Port("fibermap", "fibermap of the exposure", optional=True),
     )
     outputs = (Port("frame", "frame: spectra on a common grid"),)

@@ -27,7 +27,7 @@ class FiberFlatStep(FileStep):
     """As the stage `ComputeFiberflat`, with its parameters."""
 
     title = "Compute the relative throughput of the fibers from the frame of a lamp exposure."
-    inputs = (Port("frame", "frame of a flat"),)
+    inputs = (Port("frame", "frame of a flat", holds="frame", flavor="flat"),)
     outputs = (Port("fiberflat", "fiber flat"),)
 
     class Params(Surroundings, ComputeFiberflat.Params):
@@ -46,7 +46,7 @@ class AverageFiberFlatStep(FileStep):
     """Average flats."""
 
     title = "Average the fiber flats of one camera."
-    inputs = (Port("fiberflats", "fiber flats of the same camera and lamp", many=True),)
+    inputs = (Port("fiberflats", "fiber flats of the same camera and lamp", many=True, holds="fiberflat"),)
     outputs = (Port("fiberflat", "their average"),)
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
@@ -60,9 +60,10 @@ class AutocalibFiberFlatStep(FileStep):
 
     title = "Bring the fiber flats of all petals of an arm to one scale, averaged over lamps of different places."
     inputs = (
-        Port("fiberflats", "fiber flats of one arm: all petals, lamps and exposures", many=True),
+        Port("fiberflats", "fiber flats of one arm: all petals, lamps and exposures", many=True, holds="fiberflat"),
         Port("fibermap", "fibermap with the positions of the fibers, if the flats have none", optional=True),
     )
+    one_camera = False
     outputs = (Port("folder", "folder for the files fiberflatnight-CAMERA-NIGHT.fits"),)
 
     class Params(StageParams):

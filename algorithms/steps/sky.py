@@ -18,7 +18,10 @@ class SkyStep(FileStep):
     """As the stage `ComputeSky` on the flat-fielded frame, with its parameters."""
 
     title = "Model the sky of a science frame from its sky fibers."
-    inputs = (Port("frame", "frame of a science exposure"), Port("fiberflat", "fiber flat"))
+    inputs = (
+        Port("frame", "frame of a science exposure", holds="frame"),
+        Port("fiberflat", "fiber flat", holds="fiberflat"),
+    )
     outputs = (Port("sky", "sky model"),)
 
     class Params(Surroundings, ComputeSky.Params):

@@ -34,10 +34,11 @@ class StarStep(FileStep):
 
     title = "Fit model spectra to the standard stars of a petal."
     inputs = (
-        Port("frames", "frames of the petal, all arms", many=True),
-        Port("fiberflats", "fiber flats of these cameras", many=True),
-        Port("skies", "sky models of these frames", many=True),
+        Port("frames", "frames of the petal, all arms", many=True, holds="frame"),
+        Port("fiberflats", "fiber flats of these cameras", many=True, holds="fiberflat"),
+        Port("skies", "sky models of these frames", many=True, holds="sky"),
     )
+    one_camera = False
     outputs = (Port("stdstars", "models of the stars"),)
 
     class Params(Surroundings):
@@ -89,10 +90,10 @@ class FluxCalibStep(FileStep):
 
     title = "Compute the flux calibration of a frame from the standard stars of its petal."
     inputs = (
-        Port("frame", "frame of a science exposure"),
-        Port("fiberflat", "fiber flat"),
-        Port("sky", "sky model of this frame"),
-        Port("stdstars", "models of the standard stars"),
+        Port("frame", "frame of a science exposure", holds="frame", same_exposure=True),
+        Port("fiberflat", "fiber flat", holds="fiberflat"),
+        Port("sky", "sky model of this frame", holds="sky", same_exposure=True),
+        Port("stdstars", "models of the standard stars", holds="stdstars", same_exposure=True),
     )
     outputs = (Port("fluxcalib", "flux calibration"),)
 
@@ -137,5 +138,6 @@ def _templates(params: StarStep.Params) -> Path | None:
 def _no_templates(params: StarStep.Params) -> str:
     path = _templates(params)
     if path is None or not path.exists():
-        return f"no star templates: {path or 'no --templates, no calibration tree'} is not there"
+        where = f"{path} is not there" if path else "give --templates FILE, or --calib TREE with stars/templates.fits"
+        return f"no star templates: {where}"
     return ""

@@ -18,7 +18,10 @@ class TraceShiftStep(FileStep):
     """As the quicklook's stage `Flexure`, with its parameters; the whole PSF is written, on the shifted traces."""
 
     title = "Measure how far the spectra of an exposure moved on the CCD, and move the PSF with them."
-    inputs = (Port("preproc", "preprocessed image"), Port("psf", "PSF to start from"))
+    inputs = (
+        Port("preproc", "preprocessed image", holds="preproc"),
+        Port("psf", "PSF to start from", holds="psf"),
+    )
     outputs = (Port("psf", "the same PSF on the traces of this exposure"),)
 
     class Params(Surroundings, Flexure.Params):

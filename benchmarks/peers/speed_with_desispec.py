@@ -20,15 +20,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from qlstream.datamodel.stars import StarTemplates
+from qlstream.io.stdstars import read_star_templates, write_star_templates
+
 LAMP, SCIENCE = 2, 3  # exposures of the night that serve
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+WIDE = (2900.0, 11100.0)  # Angstrom
 ONCE_S = 60.0  # a call that takes longer is not repeated
 
 
@@ -203,6 +208,9 @@ STEPS: dict[str, tuple[Callable[[Files], Callable[[], Any]], str, str]] = {
     ),
     "flux calibration": (
         _fluxcalib,
+        "import desispec.fiberfluxcorr as fibers  # it needs tables of desimodel that are in no package, and no time\n"
+        "def ones(fibermap, *args, **kwargs): return np.ones(len(fibermap))\n"
+        "fibers.flat_to_psf_flux_correction = fibers.psf_to_fiber_flux_correction = ones\n"
         "from desispec.fluxcalibration import compute_flux_calibration; from desispec.sky import subtract_sky\n"
         "frame = flattened(); subtract_sky(frame, desispec.io.read_sky(of('sky')))\n"
         "flux, wave, fibers, table = desispec.io.read_stdstar_models(of('stdstars'))",
@@ -335,13 +343,23 @@ def there(python: str, files: Files, setup: str, call: str) -> tuple[float, floa
                 except FileNotFoundError:
                     continue  # not every exposure has every product
     calib = files.folder / "calib"
-    given = {
+    given: dict[str, Any] = {
         "setup": setup, "call": call, "files": names, "camera": files.camera, "arms": files.arms(), "lamp": LAMP,
-        "science": SCIENCE, "once": ONCE_S, "templates": str(calib / "stars" / "templates.fits"),
+        "science": SCIENCE, "once": ONCE_S,
     }  # fmt: skip
     environment = os.environ | ONE_THREAD | {"DESI_LOGLEVEL": "CRITICAL", "DESI_SPECTRO_CALIB": str(calib)}
     environment.pop("PYTHONPATH", None)
-    return _result([python, "-c", CHILD], environment, json.dumps(given))
+    with tempfile.TemporaryDirectory() as folder:
+        given["templates"] = str(Path(folder, "templates.fits"))
+        write_star_templates(given["templates"], _wide(read_star_templates(calib / "stars" / "templates.fits")))
+        return _result([python, "-c", CHILD], environment, json.dumps(given))
+
+
+def _wide(templates: StarTemplates) -> StarTemplates:
+    """The templates, their ends drawn out over all that desispec's filters let through."""
+    wave = np.arange(WIDE[0], WIDE[1], templates.wave[1] - templates.wave[0])
+    flux = np.stack([np.interp(wave, templates.wave, row) for row in templates.flux]).astype(np.float32)
+    return replace(templates, wave=wave, flux=flux)
 
 
 def _result(command: list[str], environment: dict[str, str], given: str | None) -> tuple[float, float] | str:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from qlstream import __version__
+from qlstream.engine.isolation import set_one_thread
 from qlstream.engine.kernel_cache import find_cache
 
 # name -> (where it is, what `qlstream --help` says of it)
@@ -107,6 +108,7 @@ def main(args: Sequence[str] | None = None) -> None:
     debug = "--debug" in args[:1] or os.environ.get("QLSTREAM_DEBUG", "") not in ("", "0")
     try:
         find_cache()
+        set_one_thread()  # before numpy is imported; cameras are the parallelism
         status: Any = cli.main(args, prog_name="qlstream", standalone_mode=False)
     except click.exceptions.Abort:
         status = 130

@@ -49,7 +49,7 @@ class NightBar:
 
     def print(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def told(self, name: str, state: str, reason: str) -> None:
         """Hears of every change of a task of this process; says at once what failed."""
@@ -73,6 +73,4 @@ class NightBar:
         bad = ", ".join(f"{n} {what}" for n, what in ((failed, "failed"), (blocked, "blocked")) if n)
         running = ", ".join(row["name"] for row in ledger.of_state(self._store, ledger.RUNNING, self._night))
         self._progress.update(self._task, total=total, completed=ended, bad=bad, description=running)
-        return (
-            f"{self._night}: {ended} of {total} tasks" + (f", {bad}" if bad else "") + f"; {running or 'none'} running"
-        )
+        return ", ".join(filter(None, (f"{self._night}: {ended} of {total} tasks", bad, running and f"at {running}")))

@@ -154,7 +154,7 @@ def _tell_failures(console: Console, store: Store, night: int, graph: Mapping[st
     failed, blocked = (ledger.of_state(store, state, night) for state in (ledger.FAILED, ledger.BLOCKED))
     for row in failed[:_LISTED]:
         console.print(f"[red]{row['name']} failed[/]: ", end="")
-        console.print(row["reason"], markup=False, highlight=False)
+        console.print(row["reason"], markup=False, highlight=False, soft_wrap=True)
         if row["name"] in graph:
             console.print(f"  log: {log_of(graph[row['name']], store.redux)}", highlight=False, soft_wrap=True)
     if len(failed) > _LISTED:

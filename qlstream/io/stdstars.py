@@ -47,12 +47,13 @@ def read_star_templates(path: Path | str) -> StarTemplates:
 
 
 def write_star_templates(path: Path | str, templates: StarTemplates) -> None:
-    """FLUX, WAVELENGTH and METADATA."""
-    table = np.zeros(len(templates), dtype=[(name, "f8") for name in _PARAMETERS])
+    """FLUX, METADATA and WAVELENGTH, in the order in which desispec looks for them."""
+    table = np.zeros(len(templates), dtype=[("TEMPLATEID", "i4"), *((name, "f8") for name in _PARAMETERS)])
+    table["TEMPLATEID"] = np.arange(len(templates))
     for name, values in zip(_PARAMETERS, (templates.teff, templates.logg, templates.feh), strict=True):
         table[name] = values
-    hdus = [HDU("FLUX", templates.flux), HDU("WAVELENGTH", templates.wave, {"BUNIT": "Angstrom"})]
-    write_fits(path, [*hdus, HDU("METADATA", table)])
+    wave = HDU("WAVELENGTH", templates.wave, {"BUNIT": "Angstrom"})
+    write_fits(path, [HDU("FLUX", templates.flux), HDU("METADATA", table), wave])
 
 
 def read_stdstars(path: Path | str) -> StdStars:

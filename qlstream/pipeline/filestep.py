@@ -23,12 +23,22 @@ class Port:
     help : what the file is
     many : any number of files, at least one unless optional
     optional : may be left out
+    holds : the product that it must be, as `stepinputs.Told` names it; "" for any
+    flavor : of the exposure that it must be of; "" for any
+    same_exposure : all such inputs of a step are of one exposure
     """
 
     name: str
     help: str
     many: bool = False
     optional: bool = False
+    holds: str = ""
+    flavor: str = ""
+    same_exposure: bool = False
+
+    @property
+    def option(self) -> str:
+        return self.name.replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,13 @@ class FileStep(ABC):
     ----------
     title : what it does, one sentence: the help of its command
     inputs, outputs : its files
+    one_camera : all inputs belong to one camera
     """
 
     title: ClassVar[str] = ""
     inputs: ClassVar[tuple[Port, ...]] = ()
     outputs: ClassVar[tuple[Port, ...]] = ()
+    one_camera: ClassVar[bool] = True
     Params: ClassVar[type[StageParams]] = StageParams
 
     def __init__(self, params: StageParams | dict[str, Any] | None = None) -> None:
