@@ -1,12 +1,12 @@
 """What a fiber's own sky lines say about its throughput, wavelength scale and line spread.
 
 The line spread that the PSF gives is good to about a percent, the wavelengths to a thousandth of an Angstrom, the flat
-to a thousandth: in lines of 10^4 electrons that is as much as the noise. So the residuals of each fiber, in its bright
-lines alone and above what its target has beside them, are fitted with small changes of its model: scale, shift,
-width, and two of shape (the model itself and its first, second, fourth and sixth differences along the bins), of which
-shift and width may vary along the spectrum, as errors of traces and of the PSF do. How large such changes are, the sky
-fibers tell (expectation maximization, as for the fiber flat): what a fiber cannot measure, or what does not occur, stays
-zero. The reference fits scale, shift and width line by line and interpolates (spec offline-reduction §7.2, §7.6).
+to a thousandth: in lines of 10^4 electrons that is as much as the noise. So the residuals of each fiber, in its
+bright lines alone and above what its target has beside them, are fitted with small changes of its model: scale, shift,
+width, and two of shape (the model itself and its first, second, fourth and sixth differences along the bins). Shift and
+width may vary along the spectrum, as errors of traces and of the PSF do. How large such changes are, the sky fibers
+tell (expectation maximization, as for the fiber flat): what a fiber cannot measure, or what does not occur, stays zero.
+The reference fits scale, shift and width line by line and interpolates (spec offline-reduction §7.2, §7.6).
 """
 
 from __future__ import annotations
