@@ -1,11 +1,10 @@
-"""Does desispec read the products of a reduced night, and does redrock find the redshifts? As black boxes.
+"""Does desispec read the products of a reduced night? As a black box.
 
-    python -m benchmarks.peers.offline_with_desispec --python PYTHON --redux DIR [--truth DIR --rrdesi PROGRAM]
+    python -m benchmarks.peers.offline_with_desispec --python PYTHON --redux DIR
 
 Reads every product of a production folder (made by `qlstream reduce`) with the public functions of desispec.io in the
-interpreter --python, and compares every array with what qlstream reads from the same file. With --rrdesi, and the
-folder of templates in RR_TEMPLATE_DIR, redrock runs on the coadds and its redshifts are compared with the simulated
-ones. Ends with status 1 if an array differs or a product cannot be read.
+interpreter --python, and compares every array with what qlstream reads from the same file. Ends with
+status 1 if an array differs or a product cannot be read. Redshifts by redrock: `benchmarks.offline.redshifts`.
 """
 
 from __future__ import annotations
@@ -17,25 +16,19 @@ import pickle
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fitsio
-
-from algorithms.steps.redshift import TEMPLATES, RedshiftStep
 from qlstream.io.fiberflat import read_fiberflat
 from qlstream.io.fluxcalib import read_fluxcalib
 from qlstream.io.frame import read_frame
 from qlstream.io.image import read_image
 from qlstream.io.psf import read_psf
-from qlstream.io.redshifts import read_redshifts
 from qlstream.io.sky import read_sky
 from qlstream.io.spectra import read_spectra
 from qlstream.io.stdstars import read_stdstars
-from qlstream.pipeline.filestep import StepFiles
 
 Arrays = Mapping[str, Any]
 
@@ -169,15 +162,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="an interpreter that has desispec")
     parser.add_argument("--redux", required=True, type=Path, help="production folder of a reduced night")
-    parser.add_argument("--truth", type=Path, help="truth folder of the same simulated night, for redshifts")
-    parser.add_argument("--rrdesi", help="redrock's program; its templates are in RR_TEMPLATE_DIR")
-    parser.add_argument("--targets", type=int, help="redrock measures the first so many targets of each coadd only")
-    parser.add_argument("--every", action="store_true", help="print every target that redrock measured")
     given = parser.parse_args()
-    good = compare(given.python, given.redux)
-    if given.rrdesi:
-        measure(given.rrdesi, given.redux, given.truth, given.targets, given.every)
-    return int(not good)
+    return int(not compare(given.python, given.redux))
 
 
 def compare(python: str, redux: Path) -> bool:
@@ -208,60 +194,6 @@ def compare(python: str, redux: Path) -> bool:
     for product, found in verdicts.items():
         print(f"  {product:20s} " + ("; ".join(dict.fromkeys(found))) + f" ({len(found)} files)")
     return all(v.startswith("ok") for found in verdicts.values() for v in found)
-
-
-def measure(program: str, redux: Path, truth: Path | None, targets: int | None, every: bool) -> None:
-    """Run redrock on the coadds, and count the redshifts that are right."""
-    if why := RedshiftStep.unavailable(RedshiftStep.Params(program=program)):
-        print(why)
-        return
-    simulated = {} if truth is None else _simulated(truth)
-    for coadd in sorted(redux.glob("tiles/**/coadd-*.fits*")):
-        with tempfile.TemporaryDirectory() as name:
-            out = Path(name) / "redrock.fits"
-            start, before = time.monotonic(), os.times()
-            step = RedshiftStep({"program": program, "targets": targets})
-            step.run(StepFiles({"coadd": (coadd,)}, {"redrock": out}))
-            after, wall = os.times(), time.monotonic() - start
-            found = read_redshifts(out)
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        print(f"redrock on {coadd.name}: {len(found)} targets, {cpu:.0f} s of CPU time, {wall:.0f} s")
-        _judge(found, read_spectra(coadd).fibermap, simulated, every)
-
-
-def _simulated(truth: Path) -> dict[int, tuple[str, float]]:
-    """FIBER -> class and redshift, from the truth files of science exposures."""
-    found = {}
-    for path in sorted(truth.glob("*/*/truth-*.fits")):
-        for row in fitsio.read(str(path), ext="TARGETS"):
-            if _text(row["KIND"]):
-                found[int(row["FIBER"])] = (_text(row["KIND"]), float(row["REDSHIFT"]))
-    return found
-
-
-def _text(value: Any) -> str:
-    return (value.decode() if isinstance(value, bytes) else str(value)).strip()
-
-
-def _judge(found: Any, fibermap: Any, simulated: Mapping[int, tuple[str, float]], every: bool) -> None:
-    """One line per class: how many redshifts are right, and how many of those without a warning."""
-    fiber_of = dict(zip(fibermap["TARGETID"].tolist(), fibermap["FIBER"].tolist(), strict=True))
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    print(f"  templates in {TEMPLATES}: {len(list(Path(os.environ[TEMPLATES]).glob('rrtemplate-*.fits')))} files")
-    for row in found:
-        kind, redshift = simulated.get(fiber_of.get(int(row["TARGETID"]), -1), ("", 0.0))
-        right = abs(row["Z"] - redshift) < (0.0033 if kind != "QSO" else 0.01) * (1 + redshift)
-        of = counts[kind]
-        of[0] += 1
-        of[1] += bool(right)
-        of[2] += bool(row["ZWARN"] == 0)
-        of[3] += bool(row["ZWARN"] == 0 and not right)
-        if every:
-            print(f"    {kind:4s} z {redshift:.4f} found {row['Z']:.4f} {_text(row['SPECTYPE'])} zwarn {row['ZWARN']}")
-    for kind, (number, right, sure, wrong) in sorted(counts.items()):
-        print(
-            f"  {kind or 'none':5s} {number:4d} targets, {right} right, {sure} without warning, {wrong} of these wrong"
-        )
 
 
 if __name__ == "__main__":
