@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from dashboards.offline import Offline, read_offline
 from dashboards.queries import read_details, read_events, read_exposures
 from dashboards.records import Detail, Exposure
 from qlstream.store import query
@@ -31,6 +32,7 @@ COALESCE_S = 0.1  # pages get at most one merged change per this time
 BEAT_S = 1.0
 _BATCH = 2000
 _MAX_EVENTS = 200  # lines kept for an exposure's page
+TASK = "task.state"  # of the offline reduction: hundreds for each exposure
 _Key = tuple[int, int]  # night, expid
 
 
@@ -94,6 +96,7 @@ class Feed:
         self.read_utc = 0.0
         self.nights: list[dict[str, Any]] = []
         self.exposures: dict[int, dict[int, Exposure]] = {}
+        self._offline: dict[int, Offline] = {}
         self.service: Event | None = None
         self._url = store_url
         self._store: Store | None = None
@@ -130,6 +133,10 @@ class Feed:
         """Exposures of a held night in the order of their numbers; [] for an unknown one."""
         return [] if night is None else list(self.exposures.get(night, {}).values())
 
+    def offline(self, night: int | None) -> Offline:
+        """The offline reduction of a held night."""
+        return Offline() if night is None else self._offline.get(night, Offline())
+
     def exposure(self, night: int | None, expid: int | None) -> Exposure | None:
         return None if night is None or expid is None else self.exposures.get(night, {}).get(expid)
 
@@ -158,6 +165,7 @@ class Feed:
         self._holders[night] += 1
         async with self._reading:
             if night not in self.exposures:
+                self._offline[night] = await self.ask(lambda store: read_offline(store, night))
                 self.exposures[night] = await self.ask(lambda store: read_exposures(store, night))
 
     async def hold_exposure(self, night: int, expid: int) -> None:
@@ -179,6 +187,7 @@ class Feed:
             self._events.pop(held, None)
         elif held != self.newest_night:
             self.exposures.pop(held, None)
+            self._offline.pop(held, None)
 
     def follow(self, follower: Follower) -> None:
         self._followers.add(follower)
@@ -211,7 +220,7 @@ class Feed:
             log.warning("the file of the store was replaced; it is opened anew")
             self._store.close()
             self._store, self.boot = None, uuid.uuid4().hex
-            self.nights, self.exposures = [], {}
+            self.nights, self.exposures, self._offline = [], {}, {}
         if self._store is None:
             await self._open()
             return True
@@ -240,6 +249,7 @@ class Feed:
             if isinstance(held, tuple):
                 await self._read_whole(store, held)
             else:
+                self._offline[held] = await asyncio.to_thread(read_offline, store, held)
                 self.exposures[held] = await asyncio.to_thread(read_exposures, store, held)
         self._store, self.sequence, self.read_utc = store, sequence, time.time()
         self.trouble = self.waiting = ""
@@ -250,18 +260,21 @@ class Feed:
 
     async def _read_whole(self, store: Store, key: _Key) -> None:
         self._details[key] = await asyncio.to_thread(read_details, store, *key)
-        self._events[key] = await asyncio.to_thread(lambda: read_events(store, *key, limit=_MAX_EVENTS))
+        self._events[key] = await asyncio.to_thread(
+            lambda: read_events(store, *key, limit=_MAX_EVENTS, without=TASK)  # they would bury the others
+        )
 
     async def _apply(self, new: list[Event]) -> None:
         """Read again what the events touched, swap it in at once, show it to every page."""
         touched: dict[_Key, set[str | None]] = defaultdict(set)
+        reduced = {event.night for event in new if event.kind == TASK and event.night is not None}
         for event in new:
-            if event.night is not None and event.expid is not None:
+            if event.night is not None and event.expid is not None and event.kind != TASK:
                 touched[event.night, event.expid].add(event.camera)
         known = {row["night"] for row in self.nights}
         ask_nights = any(e.kind.startswith("exposure.") or (e.night or 0) not in known for e in new if e.night)
 
-        def read(store: Store) -> tuple[list[dict[str, Any]], dict[int, Any], dict[_Key, Any]]:
+        def read(store: Store) -> tuple[list[dict[str, Any]], dict[int, Any], dict[_Key, Any], dict[int, Offline]]:
             nights = query.nights(store) if ask_nights else self.nights
             wanted = set(self.exposures) | {row["night"] for row in nights[:1]}
             exposures = {
@@ -272,18 +285,20 @@ class Feed:
                 key: read_details(store, *key, None if None in touched[key] else [c for c in touched[key] if c])
                 for key in touched.keys() & self._details.keys()
             }
-            return nights, exposures, details
+            return nights, exposures, details, {night: read_offline(store, night) for night in wanted & reduced}
 
-        if touched:
-            self.nights, exposures, details = await self.ask(read)
+        if touched or reduced:
+            self.nights, exposures, details, offline = await self.ask(read)
+            self._offline |= offline
             for night, changed in exposures.items():
                 self.exposures[night] = dict(sorted({**self.exposures.get(night, {}), **changed}.items()))
             for key in details.keys() & self._details.keys():
                 self._details[key] = {**self._details[key], **details[key]}
-                fresh = [event for event in reversed(new) if (event.night, event.expid) == key]
+                fresh = [e for e in reversed(new) if (e.night, e.expid) == key and e.kind != TASK]
                 self._events[key] = [*fresh, *self._events[key]][:_MAX_EVENTS]
             for night in set(self.exposures) - set(self._holders) - {self.newest_night}:
                 del self.exposures[night]
+                self._offline.pop(night, None)
         self.service = next((e for e in reversed(new) if e.kind.startswith("service.")), self.service)
         self.sequence = new[-1].id
         self._broadcast(Change(self.sequence, {key: frozenset(cameras) for key, cameras in touched.items()}))
@@ -299,7 +314,7 @@ class Feed:
 
 
 def _last_service_event(store: Store) -> Event | None:
-    recent = read_events(store, limit=2000)
+    recent = read_events(store, limit=2000, without=TASK)
     return next((event for event in recent if event.kind.startswith("service.")), None)
 
 

@@ -96,9 +96,15 @@ def read_events(
     after: int = 0,
     limit: int = 200,
     newest_first: bool = True,
+    without: str = "",
 ) -> list[Event]:
-    """Lines of the event log with id > `after`; `camera` also gives those of the exposure as a whole."""
-    where = [events.c.id > after]
+    """Lines of the event log with id > `after`; `camera` also gives those of the exposure as a whole.
+
+    Parameters
+    ----------
+    without : kind of lines to leave out
+    """
+    where = [events.c.id > after, events.c.kind != without]
     if night is not None:
         where.append(events.c.night == night)
     if expid is not None:

@@ -54,6 +54,8 @@ def event_sentence(event: Event) -> str:
         case "verdict.changed":
             severity = payload.get("severity")
             return f"verdict is now {status_of(severity).word}" if severity is not None else "verdict is open again"
+        case "task.state":
+            return f"offline: {payload.get('task')} {payload.get('state')}{_colon(reason)}"
         case "calibration.used":
             return f"uses {payload.get('kind')} of {payload.get('origin')}: {payload.get('path')}"
     text = reason or str(payload.get("text") or payload.get("message") or "")

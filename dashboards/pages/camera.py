@@ -13,7 +13,7 @@ from bokeh.models import ColumnDataSource
 
 from dashboards.arrays import EMPTY_TABLE, FiberTable, Preview, Spectra, read_fibers, read_preview, read_spectra
 from dashboards.calibrations import served_by
-from dashboards.feed import Change, Feed
+from dashboards.feed import TASK, Change, Feed
 from dashboards.figures import SPECTRUM_COLUMNS, amp_boxes, ccd_figure, fiber_figure, paint, show_range, spectrum_figure
 from dashboards.figures.ccd import CUTS, STRETCHES
 from dashboards.pages.exposure import axis_label, neighbours
@@ -105,7 +105,7 @@ class CameraPage(Page):
         if self.key is not None:
             night, expid = self.key
             self._events = await self.feed.ask(
-                lambda store: read_events(store, night, expid, self.camera_name, limit=_EVENT_LINES)
+                lambda store: read_events(store, night, expid, self.camera_name, limit=_EVENT_LINES, without=TASK)
             )
         self._preview = await self._read(read_preview, products.get("preview"))
         self._spectra = await self._read(read_spectra, products.get("spectra"))

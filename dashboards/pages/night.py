@@ -60,6 +60,7 @@ class NightPage(Page):
                    trouble=self.feed.trouble or self.feed.waiting),
         )  # fmt: skip
         self.fragments.put("alerts", render("alerts", alerts=alerts, night=self.night, exposures=exposures))
+        self.fragments.put("offline", render("offline", offline=self.feed.offline(self.night), night=self.night))
         self.fragments.put("columns", render("columns", columns=columns) if exposures else "")
         rows: dict[str, str] = {}
         for before, exposure in zip([None, *exposures], exposures, strict=False):

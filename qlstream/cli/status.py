@@ -1,4 +1,4 @@
-"""`qlstream status`: a night as a table, exposures by cameras, worst news below it."""
+"""`qlstream status`: a night as a table, exposures by cameras; offline tasks by state; worst news below it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qlstream.io.camword import decode_camword
 from qlstream.pipeline.result import QASeverity
 from qlstream.settings import load_settings
 from qlstream.store import query
+from qlstream.store import tasks as ledger
 from qlstream.store.database import Store
 
 # shape, letter, style: color is never alone
@@ -32,6 +33,7 @@ _STATES = {
     "missing": ("✕", "M", "magenta"),
     "none": (" ", " ", ""),
 }
+_FAILURES = 20  # failed tasks that are told
 _LEGEND = "●N normal  ▲W warning  ■A alarm  ◆U unknown  ✕F failed  ✕M missing  ◌R running  ○Q queued"
 
 
@@ -60,8 +62,10 @@ def status(
         if costs is not None:
             console.print(_cost_table(opened, night, costs))
             return
-        console.print(_night_table(opened, night))
-        console.print(_LEGEND, style="dim", highlight=False)
+        if query.exposures_of(opened, night):
+            console.print(_night_table(opened, night))
+            console.print(_LEGEND, style="dim", highlight=False)
+        _print_offline(console, opened, night)
         _print_reasons(console, opened, night)
         _print_alerts(console, opened, night, alerts)
 
@@ -86,6 +90,27 @@ def _night_table(store: Store, night: int) -> Table:
         plain = (str(row["expid"]), row["flavor"] or "?", row["program"] or "", exptime, row["state"])
         table.add_row(*plain, *cells)
     return table
+
+
+def _print_offline(console: Console, store: Store, night: int) -> None:
+    """Tasks of the offline reduction by kind and state, if there are any, and why some failed."""
+    kinds = ledger.states(store, night)
+    if not kinds:
+        return
+    states = (ledger.DONE, ledger.RUNNING, ledger.READY, ledger.WAITING, ledger.FAILED, ledger.BLOCKED)
+    shown = [state for state in states if any(count[state] for count in kinds.values())]
+    table = Table(title=f"offline reduction of {night}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("task")
+    for state in shown:
+        table.add_column(state, justify="right")
+    for kind, count in kinds.items():
+        table.add_row(kind, *(str(count[state] or "") for state in shown))
+    console.print(table)
+    failed = ledger.of_state(store, ledger.FAILED, night)
+    for row in failed[:_FAILURES]:
+        console.print(f"{row['name']}: failed: {row['reason']}", style="bold red", highlight=False, markup=False)
+    if len(failed) > _FAILURES:
+        console.print(f"... and {len(failed) - _FAILURES} more failed", style="dim", highlight=False)
 
 
 def _cost_table(store: Store, night: int, expid: int) -> Table:

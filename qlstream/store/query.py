@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Select, and_, case, func, select
 
 from qlstream.store.database import Store
-from qlstream.store.schema import calibrations, exposures, jobs, products, qa, stages
+from qlstream.store.schema import calibrations, exposures, jobs, products, qa, stages, tasks
 from qlstream.store.vectors import read_vectors
 
 Row = dict[str, Any]
@@ -20,7 +20,10 @@ _current = and_(
 
 
 def nights(store: Store) -> list[Row]:
-    """Every night, newest first: night, exposures, done, failed (or incomplete), severity, newest (last ready_utc)."""
+    """Every night, newest first: night, exposures, done, failed (or incomplete), severity, newest (last ready_utc).
+
+    Nights that were reduced offline alone have no exposures here.
+    """
     e = exposures.c
     query = (
         select(
@@ -34,7 +37,12 @@ def nights(store: Store) -> list[Row]:
         .group_by(e.night)
         .order_by(e.night.desc())
     )
-    return _rows(store, query)
+    found = _rows(store, query)
+    seen = {row["night"] for row in found}
+    with store.read() as conn:
+        reduced = [night for night in conn.execute(select(tasks.c.night).distinct()).scalars() if night not in seen]
+    nothing = {"exposures": 0, "done": 0, "failed": 0, "severity": None, "newest": None}
+    return sorted([*found, *({"night": night, **nothing} for night in reduced)], key=lambda row: -row["night"])
 
 
 def exposures_of(store: Store, night: int) -> list[Row]:

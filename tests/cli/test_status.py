@@ -5,11 +5,12 @@ from click.testing import CliRunner
 from qlstream.cli.main import cli
 from qlstream.pipeline.result import Check, QAResult, QASeverity
 from qlstream.pipeline.runner import Cost
-from qlstream.store import exposures, jobs
+from qlstream.store import exposures, jobs, tasks
 from qlstream.store.database import Store
 from qlstream.store.exposures import Facts
 from qlstream.store.jobs import Policy
 from qlstream.store.results import JobRecord
+from qlstream.store.tasks import NewTask
 
 NIGHT = 20260115
 
@@ -75,3 +76,21 @@ def test_costs_of_an_exposure_are_printed_stage_by_stage(tmp_path):
     assert rows[1] == ["b0", "Flexure", "skipped"]
     assert rows[2][:3] == ["b0", "in", "all"]
     assert rows[2][-2:] == ["2.500", "600"]
+
+
+def test_offline_tasks_are_shown_by_kind_and_state_also_without_any_quicklook(tmp_path):
+    with Store.open(None, tmp_path) as store:
+        tasks.put(store, "test", [NewTask(f"sky_{c}_9", "sky", 0, NIGHT, 9, c) for c in ("b0", "r0")])
+        failed = tasks.claim(store, "test")
+        assert failed is not None
+        with store.write() as conn:
+            tasks.close(conn, "test", failed, tasks.FAILED, "no fibermap")
+
+    result = CliRunner().invoke(cli, ["status", "--redux", str(tmp_path)])
+
+    assert result.exit_code == 0, result.output
+    assert f"offline reduction of {NIGHT}" in result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["task", "ready", "failed"] in rows
+    assert ["sky", "1", "1"] in rows
+    assert "sky_b0_9: failed: no fibermap" in result.output
