@@ -99,12 +99,13 @@ def _print_offline(console: Console, store: Store, night: int) -> None:
         return
     states = (ledger.DONE, ledger.RUNNING, ledger.READY, ledger.WAITING, ledger.FAILED, ledger.BLOCKED)
     shown = [state for state in states if any(count[state] for count in kinds.values())]
-    table = Table(title=f"offline reduction of {night}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task")
     for state in shown:
         table.add_column(state, justify="right")
     for kind, count in kinds.items():
         table.add_row(kind, *(str(count[state] or "") for state in shown))
+    console.print(f"offline reduction of {night}", style="italic", highlight=False)
     console.print(table)
     failed = ledger.of_state(store, ledger.FAILED, night)
     for row in failed[:_FAILURES]:
