@@ -61,7 +61,7 @@ class Flexure(PipelineAlg[Image, Image]):
         """Raises MissingCalibration if there are no traces to start from."""
         start = context.calibration.traces
         params = self.params
-        grid = _grid(start, image.nx)
+        grid = ccd_grid(start, image.nx)
         x = _Axis("dx", "profile", (params.degxx, params.degxy))
         windows = tabulate_windows(start, image.ny)
         x.start_at(search_offset(image, windows, params.search))
@@ -148,7 +148,8 @@ class _Axis:
         return ()
 
 
-def _grid(traces: XYTraceSet, nx: int) -> Grid:
+def ccd_grid(traces: XYTraceSet, nx: int) -> Grid:
+    """Coordinates of shifts on a CCD of `nx` columns."""
     middle = traces.x_vs_wave(np.array([0.5 * (traces.wavemin + traces.wavemax)]))[:, 0]
     return Grid(2.0 * middle / (nx - 1.0) - 1.0, traces.wavemin, traces.wavemax)
 

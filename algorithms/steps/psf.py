@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from algorithms.psffit.arclines import choose_lines
+from algorithms.psffit.bundles import bundles_of
 from algorithms.psffit.combine import mean_psf
 from algorithms.psffit.fit import TOO_FEW, FitLimits, fit_psf
 from algorithms.psffit.moved import Stiffness
 from algorithms.steps.surroundings import Surroundings, context_of
 from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.masks import EXTRACT_MASK
-from qlstream.datamodel.psf import GaussHermitePSF
 from qlstream.io.image import read_image
 from qlstream.io.psf import read_psf, write_psf
 from qlstream.lines import arc_lines, read_lines
 from qlstream.pipeline.algorithm import StageParams
-from qlstream.pipeline.context import Context
 from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 
 
@@ -80,7 +78,7 @@ class FitPSFStep(FileStep):
         start = replace(start, hsizex=p.half_size_x or start.hsizex, hsizey=p.half_size_y or start.hsizey)
         table = read_lines(p.line_list) if p.line_list else arc_lines()
         lines = choose_lines(table, start, image.ny, p.max_lines, p.separation, p.contamination)
-        bundles = _bundles(context, start)
+        bundles = bundles_of(start, context.instrument, context.camera)
         readnoise = image.readnoise
         noise = readnoise**2 if p.model_weights and (readnoise > 0).all() else None
         number = len(bundles) - 1
@@ -119,18 +117,6 @@ class FitPSFStep(FileStep):
             "PSFERR": p.psf_error,
         }
         write_psf(files.outputs["psf"], replace(fitted.psf, meta=meta))
-
-
-def _bundles(context: Context, psf: GaussHermitePSF) -> NDArray[np.int64]:
-    """First fiber of each bundle and, last, the number of fibers; raises ValueError if the PSF is of another camera."""
-    fibers = context.instrument.fibers(context.camera)
-    camera = str(psf.meta.get("CAMERA", context.camera)).strip().lower()
-    if psf.nspec != len(fibers) or camera != context.camera:
-        raise ValueError(
-            f"the PSF to start from is of {camera} with {psf.nspec} fibers, the arc of {context.camera} with "
-            f"{len(fibers)}; give the PSF of this camera"
-        )
-    return np.r_[0, np.flatnonzero(np.diff(context.instrument.bundle_of(fibers))) + 1, len(fibers)]
 
 
 class MeanPSFStep(FileStep):
