@@ -44,10 +44,12 @@ class Change:
     ----------
     sequence : id of the newest event in it
     exposures : (night, expid) -> cameras that changed; None in the set stands for the exposure as a whole
+    reduced : nights whose offline reduction went on
     """
 
     sequence: int
     exposures: dict[_Key, frozenset[str | None]] = field(default_factory=dict)
+    reduced: frozenset[int] = frozenset()
 
     @property
     def nights(self) -> frozenset[int]:
@@ -58,7 +60,7 @@ class Change:
         keys = self.exposures.keys() | later.exposures.keys()
         none: frozenset[str | None] = frozenset()
         both = {key: self.exposures.get(key, none) | later.exposures.get(key, none) for key in keys}
-        return Change(later.sequence, both)
+        return Change(later.sequence, both, self.reduced | later.reduced)
 
 
 class Follower(Protocol):
@@ -301,7 +303,8 @@ class Feed:
                 self._offline.pop(night, None)
         self.service = next((e for e in reversed(new) if e.kind.startswith("service.")), self.service)
         self.sequence = new[-1].id
-        self._broadcast(Change(self.sequence, {key: frozenset(cameras) for key, cameras in touched.items()}))
+        cameras = {key: frozenset(cameras) for key, cameras in touched.items()}
+        self._broadcast(Change(self.sequence, cameras, frozenset(reduced)))
 
     async def _beat(self) -> None:
         while True:

@@ -82,7 +82,7 @@ class NightPage(Page):
         )
 
     def concerns(self, change: Change) -> bool:
-        return self.night in change.nights or bool(self.pinned is None and change.nights)
+        return self.night in change.nights | change.reduced or bool(self.pinned is None and change.nights)
 
 
 def arrange_cameras(exposures: Sequence[Exposure]) -> dict[str, list[str]]:

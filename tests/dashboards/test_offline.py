@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.feed import Feed
+from dashboards.feed import Change, Feed
 from dashboards.offline import Offline, read_offline
+from dashboards.pages import NightPage
 from dashboards.render import render
 from qlstream.store import query
 from qlstream.store import tasks as ledger
@@ -77,6 +78,13 @@ def test_a_night_that_was_only_reduced_offline_is_a_night(store: Store) -> None:
     (night,) = query.nights(store)
 
     assert (night["night"], night["exposures"]) == (NIGHT, 0)
+
+
+def test_a_night_page_is_shown_anew_when_its_reduction_goes_on(store: Store) -> None:
+    page = NightPage(Feed(store.redux, None), {"night": str(NIGHT)})
+
+    assert page.concerns(Change(5, reduced=frozenset({NIGHT})).merged(Change(6)))
+    assert not page.concerns(Change(5, reduced=frozenset({19990101})))
 
 
 async def test_the_feed_follows_the_tasks_without_a_line_for_each(feed: Feed, store: Store) -> None:
