@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from algorithms.fluxcal.choose import StarCuts, choose_stars
 from algorithms.fluxcal.corrections import fiber_corrections
+from algorithms.fluxcal.fallback import scaled_average
 from algorithms.fluxcal.smoothness import is_telluric
 from algorithms.fluxcal.starfit import CommonFit, FitLimits, StarData, fit_common
 from qlstream.calibration.served import MissingCalibration
@@ -30,6 +31,7 @@ _BRIDGED = (3934.77, 3969.59, 5578.9, 5891.58, 5897.56, 6302.0, 6365.5)
 _HALF = 6.0  # [Angstrom] that such a line takes out on either side
 _ENOUGH_STARS = 3  # that a bin needs, or half of them if there are few
 _LEAST_SNR = 0.5  # median per bin of all stars: less is no starlight
+_OWN_SNR = 2.0  # below this the average of the instrument is better than the stars of the exposure
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ class CalibrationLimits:
 
 
 def compute_fluxcalib(
-    frame: Frame, stars: StdStars, seeing: float, fiber_diameter: float, limits: CalibrationLimits
+    frame: Frame,
+    stars: StdStars,
+    seeing: float,
+    fiber_diameter: float,
+    limits: CalibrationLimits,
+    average: Array | None = None,
 ) -> FrameFluxCalib:
     """Calibration vectors of all fibers of a flat-fielded, sky-subtracted frame.
 
@@ -50,6 +57,13 @@ def compute_fluxcalib(
     stars : models of the petal's standard stars
     seeing : of the exposure [arcsec]
     fiber_diameter : [arcsec]
+    average : (nwave,) vector of the instrument for such an exposure, [electron/Angstrom per 1e-17 erg/s/cm2/Angstrom].
+        It takes the place of the stars', scaled to them, where their median S/N is below 2 a bin; its error is 100 %
+
+    Returns
+    -------
+    FrameFluxCalib; its meta has NSTDSTAR (stars used), STARSNR (median per bin), SEEUSED, and CALAVG: how much of
+    the average was left, 0 if the vector is that of the stars
 
     Raises
     ------
@@ -61,16 +75,25 @@ def compute_fluxcalib(
     to_point = corrections["FLAT_TO_PSF_FLUX"]
     index, models = choose_stars(frame, stars, limits.cuts)
     data = _star_data(frame, index, models, to_point[index])
-    if (snr := data.snr()) < _LEAST_SNR:
+    snr, scale, common = data.snr(), 0.0, None
+    if average is not None and snr < _OWN_SNR:
+        vector, scale = scaled_average(data, np.pad(average, _beyond(frame), "edge"))
+        value = np.tile(vector[_inside(frame)], (frame.nspec, 1))
+        ivar, mask = value**-2.0, np.zeros(value.shape, np.uint32)
+        kept = np.arange(len(index))
+    elif snr < _LEAST_SNR:
         raise MissingCalibration(
             f"the {len(index)} standard stars of {frame.camera} have a median S/N of {snr:.2f} per bin, needed "
-            f"{_LEAST_SNR:g}; clouds?"
+            f"{_LEAST_SNR:g}; clouds? With an average FLUXCALIB in the calibration tree that would be used"
         )
-    fit = fit_common(data, limits.fit)
-    value, ivar, mask = _vectors(frame, fit)
+    else:
+        fit = fit_common(data, limits.fit)
+        value, ivar, mask = _vectors(frame, fit)
+        kept, common = fit.kept, fit.common.model[_inside(frame)]
     good = to_point > 0
     safe = np.where(good, to_point, 1.0)[:, None]
-    rows = stars.fibermap[np.isin(stars.fibers, frame.fibers[index[fit.kept]])] if stars.fibermap is not None else None
+    rows = stars.fibermap[np.isin(stars.fibers, frame.fibers[index[kept]])] if stars.fibermap is not None else None
+    cards = {"NSTDSTAR": len(kept), "STARSNR": round(snr, 3), "SEEUSED": seeing, "CALAVG": round(scale, 5)}
     return FrameFluxCalib(
         wave=frame.wave,
         value=value / safe,
@@ -78,8 +101,8 @@ def compute_fluxcalib(
         mask=mask,
         fibercorr=corrections,
         stdstar_fibermap=rows,
-        deconvolved=fit.common.model[_inside(frame)],
-        meta={**frame.meta, "NSTDSTAR": len(fit.kept), "SEEUSED": seeing},
+        deconvolved=common,
+        meta={**frame.meta, **cards},
     )
 
 

@@ -50,16 +50,17 @@ class _Fitted:
     snr: tuple[float, ...]
 
 
-def star_fibers(fibermap: Fibermap, arm: str | None = None) -> tuple[NDArray[np.int64], Photometry]:
-    """Indices of usable standard stars with photometry, and which photometry that is.
-
-    Stars are those of the target bits; where a fibermap has none of these, those that fiberassign used as such
-    (FA_TYPE bit 2).
-    """
+def star_targets(fibermap: Fibermap) -> NDArray[np.bool_]:
+    """(nspec,) standard stars by their target bits; where a fibermap has none, those that fiberassign used as such."""
     star = fibermap.is_class("STAR")
     if not star.any() and "FA_TYPE" in fibermap:
         star = (fibermap.column("FA_TYPE") & 2) != 0
-    good = star & fibermap.is_usable("star", arm)
+    return star
+
+
+def star_fibers(fibermap: Fibermap, arm: str | None = None) -> tuple[NDArray[np.int64], Photometry]:
+    """Indices of usable standard stars with photometry, and which photometry that is."""
+    good = star_targets(fibermap) & fibermap.is_usable("star", arm)
     photometry = photometry_of(fibermap, good)
     return np.flatnonzero(good & photometry.has(fibermap)), photometry
 

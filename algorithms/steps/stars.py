@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
@@ -11,8 +14,10 @@ from algorithms.fluxcal.choose import StarCuts
 from algorithms.fluxcal.stage import first_number
 from algorithms.fluxcal.starfit import FitLimits
 from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib
+from algorithms.fluxcal.zeropoint import calibration_cards
+from algorithms.group.frames import rows_of
 from algorithms.sky.framemodel import subtract_model
-from algorithms.stars.fit import Choice, fit_stars
+from algorithms.stars.fit import Choice, fit_stars, star_targets
 from algorithms.stars.match import MatchLimits
 from algorithms.steps.surroundings import Surroundings, context_of
 from qlstream.calibration.served import MissingCalibration
@@ -23,7 +28,10 @@ from qlstream.io.frame import read_frame
 from qlstream.io.sky import read_sky
 from qlstream.io.stdstars import read_star_templates, read_stdstars, write_stdstars
 from qlstream.pipeline.algorithm import StageParams
+from qlstream.pipeline.context import Context
 from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
+
+Array = NDArray[np.float64]
 
 _SEEING = ("SEEING", "ETCSEENG", "PMSEEING")
 _LINE_LEVEL = 3.0
@@ -76,9 +84,11 @@ class StarStep(FileStep):
             if frame.camera not in flats or key not in skies:
                 continue  # its sky could not be made: the other arms serve
             context = context_of(frame.meta, p, FIBERFLAT=flats[frame.camera])
-            frames.append(_without_sky(ApplyFiberFlat_QL().run(frame, context), skies[key]))
+            ready = _without_sky(ApplyFiberFlat_QL().run(frame, context), skies[key])
+            if ready.fibermap is not None:  # all other fibers are let go: a tile may have many exposures
+                frames.append(rows_of(ready, star_targets(ready.fibermap)))
         if not frames:
-            raise MissingCalibration("none of these frames has both a fiber flat and a sky model")
+            raise MissingCalibration("none of these frames has a fibermap, a fiber flat and a sky model")
         limits = MatchLimits(z_max=p.z_max, template_error=p.template_error, knot_step=p.knot_step, left_out=p.left_out)
         choice = Choice(p.max_stars, p.min_snr, p.delta_color)
         stars = fit_stars(frames, templates, limits, choice, lambda share: report(0.3 + 0.65 * share, "stars"))
@@ -120,9 +130,21 @@ class FluxCalibStep(FileStep):
         limits = CalibrationLimits(
             StarCuts(p.color, p.chi2dof, p.chi2_nsig, p.min_color), FitLimits(p.nsig, p.nsig_scale, bend=p.bend)
         )
-        stars = read_stdstars(files["stdstars"])
-        calib = compute_fluxcalib(ready, stars, seeing, context.instrument.fiber_diameter, limits)
-        write_fluxcalib(files.outputs["fluxcalib"], calib)
+        exptime, diameter = float(frame.meta.get("EXPTIME", 0.0)), context.instrument.fiber_diameter
+        average = _average(ready, context, seeing, exptime)
+        calib = compute_fluxcalib(ready, read_stdstars(files["stdstars"]), seeing, diameter, limits, average)
+        cards = calibration_cards(calib, exptime, context.instrument.mirror_area, seeing, diameter)
+        write_fluxcalib(files.outputs["fluxcalib"], replace(calib, meta={**calib.meta, **cards}))
+
+
+def _average(frame: Frame, context: Context, seeing: float, exptime: float) -> Array | None:
+    """(nwave,) the calibration tree's vector for this exposure, or None; the air stands still on the ground's grid."""
+    try:
+        average = context.calibration.fluxcalib
+    except MissingCalibration:
+        return None
+    ground = frame.wave / float(frame.meta.get("HELIOCOR") or 1.0)
+    return average.at(ground, first_number(frame.meta, ("AIRMASS",), 1.0), seeing) * exptime
 
 
 def _without_sky(frame: Frame, sky: object) -> Frame:

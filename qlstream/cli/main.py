@@ -49,6 +49,10 @@ STEPS = {
     "sky": ("algorithms.steps.sky:SkyStep", "Model the sky of a science frame."),
     "stdstars": ("algorithms.steps.stars:StarStep", "Fit models to the standard stars of a petal."),
     "fluxcalib": ("algorithms.steps.stars:FluxCalibStep", "Compute the flux calibration of a frame."),
+    "average-fluxcalib": (
+        "algorithms.steps.fluxaverage:AverageFluxCalibStep",
+        "Average the flux calibrations of a camera, with airmass and seeing terms.",
+    ),
     "process-exposure": (
         "algorithms.steps.cframe:ProcessExposureStep",
         "Flat-field, sky-subtract, calibrate a frame.",

@@ -18,7 +18,9 @@ from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
 from qlstream.datamodel.qframe import CALIBRATED
+from qlstream.datamodel.sky import SkyModel
 from qlstream.datamodel.stars import StdStars
+from qlstream.numeric.deconvolution import spread
 from qlstream.simulate import templates as shapes
 
 Array = NDArray[np.float64]
@@ -213,6 +215,130 @@ def test_without_good_stars_there_is_no_calibration(sky: Sky) -> None:
     clouds = replace(frame, flux=0.01 * np.random.default_rng(1).normal(size=frame.flux.shape))
     with pytest.raises(MissingCalibration, match="clouds"):
         compute_fluxcalib(clouds, models, SEEING, DIAMETER, LIMITS)
+
+
+def test_absorption_that_no_list_names_is_found_and_kept(sky: Sky) -> None:
+    """A dip of 6 % and 5 Angstrom where a response should be smooth; the rest stays smooth."""
+    where = abs(sky.framing.wave - 5800.0)
+    sky.common = sky.common * (1 - 0.06 * np.exp(-0.5 * (where / 2.0) ** 2))
+    frame, models = sky.observe()
+    calib = compute_fluxcalib(frame, models, SEEING, DIAMETER, LIMITS)
+    error = (calib.value / sky.truth() - 1)[30]
+    print(f"at the dip {100 * abs(error[where < 4]).max():.2f} %")
+    assert abs(error[where < 4]).max() < 0.02
+    smooth = calib.ivar[30] * calib.value[30] ** 2
+    assert np.median(smooth[(where > 20) & (where < 60)]) > 5 * np.median(smooth[where < 3])
+
+
+def test_a_handful_of_stars_is_no_worse_than_its_errors_say(sky: Sky) -> None:
+    """Three faint stars: a bin tells 6 %, the smooth vector 1 %, and its pulls are those of its errors."""
+    sky.common = 0.02 * sky.common
+    pulls = []
+    for seed in range(4):
+        sky.framing.rng = np.random.default_rng(seed)
+        frame, models = sky.observe()
+        few = StdStars(models.wave, models.flux[:3], models.fibers[:3], models.metadata[:3], models.coef[:3])
+        calib = compute_fluxcalib(frame, few, SEEING, DIAMETER, LIMITS)
+        away = (abs(frame.wave - 6000.0) > 40) & (calib.ivar[30] > 0)
+        truth = sky.truth()[30]
+        scale = np.median((calib.value[30] / truth)[away])  # three stars share their common scale by their models
+        pulls.append(((calib.value[30] / scale - truth) * np.sqrt(calib.ivar[30]))[away])
+        assert calib.meta["NSTDSTAR"] == 3
+    told = np.concatenate(pulls)
+    error = np.median(1 / np.sqrt(calib.ivar[30]) / calib.value[30])
+    print(f"pull rms {told.std():.2f}, relative error {100 * error:.2f} %")
+    assert 0.5 < told.std() < 1.6, "correlated over some 40 Angstrom: 4 vectors have 40 independent places"
+
+
+def test_the_light_from_beyond_the_ends_is_no_light_of_the_last_bins(sky: Sky) -> None:
+    """A response that rises by 2 % a bin towards both ends, and goes on beyond them, as spectra do."""
+    f = sky.framing
+    more = f.ndiag // 2
+    n = np.arange(-more, f.nwave + more)
+    steep = 90.0 * (1 + 0.02 * (np.maximum(20 - n, 0) + np.maximum(n - (f.nwave - 21), 0)))
+    density, truth = np.zeros((f.nspec, f.nwave)), np.zeros((f.nspec, f.nwave))
+    for k, resolution in enumerate(f.resolutions):
+        bands = np.pad(resolution.data, ((0, 0), (more, more)), "edge")
+        truth[k] = spread(bands, steep)[more:-more]
+        if k in STARS:
+            model = np.pad(sky.models()[np.flatnonzero(k == STARS)[0]], more, "edge")
+            density[k] = spread(bands, steep * model)[more:-more]
+    frame = f.observe(density, fibermap=sky.fibermap, fibers=(FIRST + np.arange(f.nspec)).astype(np.int32))
+    calib = compute_fluxcalib(frame, stars(f.wave, sky.models()), SEEING, DIAMETER, LIMITS)
+    ends = np.r_[0:6, -6:0]
+    error = (calib.value / truth - 1)[:, ends]
+    print(f"at the ends {100 * abs(error).max():.2f} %")
+    assert (calib.ivar[:, ends] > 0).all()
+    assert abs(error).max() < 0.02
+
+
+def test_what_fibers_are_dead_does_not_matter(sky: Sky) -> None:
+    frame, models = sky.observe()
+    calib = compute_fluxcalib(frame, models, SEEING, DIAMETER, LIMITS)
+    ivar, resolution = frame.ivar.copy(), frame.resolution.copy()
+    dead_star, dead = STARS[3], 8
+    ivar[[dead_star, dead]] = 0.0
+    resolution[dead] = 0.0
+    broken = replace(frame, ivar=ivar, resolution=resolution)
+    again = compute_fluxcalib(broken, models, SEEING, DIAMETER, LIMITS)
+    assert again.meta["NSTDSTAR"] == STARS.size - 1
+    assert abs(again.value[30] / calib.value[30] - 1).max() < 0.03
+    assert (again.ivar[dead] == 0).all()
+    assert (again.mask[dead] & np.uint32(SpecMask.LOWFLAT) != 0).all()
+
+
+def test_bins_that_no_star_tells_have_no_calibration(sky: Sky) -> None:
+    frame, models = sky.observe()
+    mask = frame.mask.copy()
+    mask[STARS, 300:304] = 1
+    calib = compute_fluxcalib(replace(frame, mask=mask), models, SEEING, DIAMETER, LIMITS)
+    assert (calib.ivar[:, 300:304] == 0).all()
+    assert (calib.mask[:, 300:304] != 0).all()
+    assert (calib.ivar[:, 310:] > 0).all()
+
+
+def test_the_error_of_the_sky_is_all_stars_and_does_not_average_out(sky: Sky) -> None:
+    """A sky line of which the model is uncertain: its bins tell less than so many stars would without."""
+    frame, models = sky.observe()
+    line = np.exp(-0.5 * ((frame.wave - 5760.0) / 1.0) ** 2)
+    variance = np.tile(1e-6 + (300.0 * line) ** 2, (frame.nspec, 1))
+    seen = replace(frame, ivar=1 / (1 / frame.ivar + variance), sky=SkyModel(
+        frame.wave, np.tile(line, (frame.nspec, 1)), 1 / variance, np.zeros(variance.shape, np.uint32)))  # fmt: skip
+    spoiled = replace(seen, flux=seen.flux + 300.0 * line)  # all fibers alike
+    calib = compute_fluxcalib(spoiled, models, SEEING, DIAMETER, LIMITS)
+    error = abs(calib.value / sky.truth() - 1)[30, abs(frame.wave - 5760.0) < 6].max()
+    ignorant = compute_fluxcalib(replace(spoiled, sky=None), models, SEEING, DIAMETER, LIMITS)
+    without = abs(ignorant.value / sky.truth() - 1)[30, abs(frame.wave - 5760.0) < 6].max()
+    print(f"error at the line {100 * error:.1f} %, {100 * without:.1f} % without the sky's error")
+    assert error < 0.02 < without
+
+
+def test_under_clouds_the_average_serves_on_the_scale_of_the_stars(sky: Sky) -> None:
+    """A thousandth of the light: S/N below 1 a bin, but 7000 bins tell the scale to 3 %."""
+    sky.offset[8] = -0.6, 0.2
+    average = sky.common
+    sky.common = 0.002 * sky.common
+    frame, models = sky.observe()
+    calib = compute_fluxcalib(frame, models, SEEING, DIAMETER, LIMITS, average)
+    print({k: calib.meta[k] for k in ("CALAVG", "STARSNR", "NSTDSTAR")})
+    assert calib.meta["CALAVG"] == pytest.approx(0.002, rel=0.1)
+    smooth = abs(frame.wave - 6000.0) > 20  # the average knows no resolution
+    np.testing.assert_allclose((calib.value / sky.truth())[:, smooth], 1.0, atol=0.12)
+    np.testing.assert_allclose(calib.ivar * calib.value**2, 1.0)
+    assert calib.fibercorr is not None
+    assert calib.fibercorr["FLAT_TO_PSF_FLUX"][8] > 1.2
+    bright = compute_fluxcalib(*Sky(sky.framing).observe(), SEEING, DIAMETER, LIMITS, average)
+    assert bright.meta["CALAVG"] == 0, "stars that tell it themselves do"
+
+
+def test_an_average_that_does_not_fit_is_refused(sky: Sky) -> None:
+    sky.common = 0.002 * sky.common
+    frame, models = sky.observe()
+    with pytest.raises(MissingCalibration, match="no wavelength in common"):
+        compute_fluxcalib(frame, models, SEEING, DIAMETER, LIMITS, np.zeros(frame.wave.size))
+    dark = replace(frame, flux=-np.abs(frame.flux))
+    with pytest.raises(MissingCalibration, match="no light"):
+        compute_fluxcalib(dark, models, SEEING, DIAMETER, LIMITS, sky.common)
 
 
 def test_fractions_of_light_are_those_of_a_monte_carlo() -> None:
