@@ -1,4 +1,4 @@
-"""The two-dimensional extraction: errors, correlations, and whether the resolution makes of the light what is seen."""
+"""The extraction: errors, correlations, and whether the resolution makes of the light what is seen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from algorithms.extract.spectroperfect.extraction import extract_spectra
+from benchmarks.offline import byrow
 from benchmarks.offline.light import light_of, through_resolution
 from benchmarks.offline.night import Night
 from benchmarks.truth.line import Line, nmad
@@ -58,6 +59,7 @@ def lines(night: Night, camera: str) -> Iterator[Line]:
         yield Line("extract", quantity, "0", told, math.nan, aim, bool(where) or scatter <= 0.3)
     pull = (frame.flux - expected) * np.sqrt(frame.ivar)
     yield from pull_lines("extract", "flux less resolution x true light", pull[inside & ~strong], 0.05, 0.05)
+    yield from byrow.lines(night, exposure, camera, frame)
 
 
 def pull_lines(step: str, quantity: str, pull: Array, mean_aim: float, width_aim: float) -> Iterator[Line]:
