@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import Field
 from algorithms.expected import expected_rows
 from algorithms.fluxcal.stage import first_number, seeing_of
 from algorithms.tsnr2.information import tsnr2
-from algorithms.tsnr2.nominal import NOMINAL_TIME, nominal_tsnr2
+from algorithms.tsnr2.nominal import NOMINAL_TIME, boxcar_variance, nominal_tsnr2
 from algorithms.tsnr2.tracers import PROGRAMS, template_of
 from qa.fiberlight import aperture_fraction, band_light, expected_flux
 from qa.photometry import POINT_SOURCES
@@ -74,6 +75,7 @@ class Effective_Time(MonitoringAlg[CameraSpectra]):
         tables: dict[str, dict[str, float | None]] = {"TSNR2": {}, "TSNR2_NOMINAL": {}, "EFFTIME_TGT": {}}
         of_fiber = np.full(qframe.nspec, np.nan)
         point = aperture_fraction(instrument.fiber_diameter, seeing)
+        summed = partial(boxcar_variance, readnoise=arm.readnoise, half_width=instrument.extraction_half_width)
         for name in CLASSES:
             template = template_of(name, arm)
             size = float(aperture_fraction(instrument.fiber_diameter, seeing, template.half_light) / point)
@@ -82,7 +84,7 @@ class Effective_Time(MonitoringAlg[CameraSpectra]):
             found = tsnr2(
                 expected_rows(qframe), qframe.wave, fibers, template, electrons, size * share, arm.wave_science, _ROWS
             )
-            nominal = nominal_tsnr2(name, instrument, arm, fluxcalib, 2.0 * instrument.extraction_half_width)
+            nominal = nominal_tsnr2(name, instrument, arm, fluxcalib, summed)
             tables["TSNR2"][name], tables["TSNR2_NOMINAL"][name] = _median(found), nominal
             tables["EFFTIME_TGT"][name] = NOMINAL_TIME * _median(found) / nominal
             if name == main:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from algorithms.expected import expected_rows
 from algorithms.fluxcal.corrections import fiber_offsets
 from algorithms.fluxcal.fiberloss import point_fraction, source_fraction
 from algorithms.tsnr2.information import tsnr2
-from algorithms.tsnr2.nominal import NOMINAL_TIME, nominal_tsnr2
+from algorithms.tsnr2.nominal import NOMINAL_TIME, fitted_variance, nominal_tsnr2
 from algorithms.tsnr2.tracers import TIMED, TRACERS, template_of
 from qlstream.datamodel.fluxcalib import FluxCalib, FrameFluxCalib
 from qlstream.datamodel.frame import Frame
@@ -70,8 +71,8 @@ def tsnr2_columns(found: Mapping[str, Array], letter: str) -> dict[str, NDArray[
 
 def nominal_cards(instrument: Instrument, arm: Arm, fluxcalib: FluxCalib) -> dict[str, float]:
     """Header cards NOM<tracer>: TSNR2 of this arm in 1000 s of nominal conditions, of the tracers that tell times."""
-    pixels = float(np.sqrt(4.0 * np.pi * (arm.xsigma**2 + 1.0 / 12.0)))  # 1 / sum P^2 of a Gaussian profile
-    return {f"NOM{name}": nominal_tsnr2(name, instrument, arm, fluxcalib, pixels) for name in TIMED}
+    fitted = partial(fitted_variance, readnoise=arm.readnoise, sigma=arm.xsigma)
+    return {f"NOM{name}": nominal_tsnr2(name, instrument, arm, fluxcalib, fitted) for name in TIMED}
 
 
 def efftime_columns(scores: NDArray[Any], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[Any]]:

@@ -6,11 +6,13 @@ the instrument's typical read noise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from scipy.special import erf
 
 from algorithms.fluxcal.fiberloss import source_fraction
 from algorithms.tsnr2.tracers import template_of
@@ -24,12 +26,40 @@ Array = NDArray[np.float64]
 NOMINAL_TIME, NOMINAL_SEEING, NOMINAL_AIRMASS = 1000.0, 1.1, 1.0  # [second], [arcsec]
 
 
-def nominal_tsnr2(name: str, instrument: Instrument, arm: Arm, fluxcalib: FluxCalib, pixels: float) -> float:
+def boxcar_variance(electrons: Array, readnoise: float, half_width: float) -> Array:
+    """Variance of a row of so many electrons, summed over a window [electron^2].
+
+    Parameters
+    ----------
+    half_width : of the window [pixel]
+    """
+    return electrons + 2.0 * half_width * readnoise**2
+
+
+def fitted_variance(electrons: Array, readnoise: float, sigma: float) -> Array:
+    """Variance of a row of so many electrons, fitted by its Gaussian profile P: 1 / sum P^2 / (N P + readnoise^2).
+
+    It is more than photons and the read noise of sqrt(4 pi) sigma pixels together: the brighter a row, the more the fit
+    takes from pixels of the wings.
+
+    Parameters
+    ----------
+    sigma : of the profile across the trace [pixel]
+    """
+    reach = np.ceil(5.0 * sigma)
+    edges = np.arange(-reach, reach + 2.0) - 0.5
+    profile = np.diff(0.5 * erf(edges / (np.sqrt(2.0) * sigma)))[:, None]
+    return np.asarray(1.0 / (profile**2 / (np.maximum(electrons, 0.0) * profile + readnoise**2)).sum(axis=0))
+
+
+def nominal_tsnr2(
+    name: str, instrument: Instrument, arm: Arm, fluxcalib: FluxCalib, row_variance: Callable[[Array], Array]
+) -> float:
     """TSNR2 of a class in one fiber after 1000 s of nominal conditions.
 
     Parameters
     ----------
-    pixels : whose read noise a row of the extraction has: the width of a boxcar's window, or sqrt(4 pi) sigma of a fit
+    row_variance : variance of rows of so many electrons by the way of extraction [electron^2]
     """
     template = template_of(name, arm)
     wave, row = template.wave, 0.5 * sum(arm.dispersion)
@@ -40,7 +70,7 @@ def nominal_tsnr2(name: str, instrument: Instrument, arm: Arm, fluxcalib: FluxCa
     extinction = np.interp(wave, fluxcalib.wave, fluxcalib.airmass_term)
     area = np.pi * (0.5 * instrument.fiber_diameter) ** 2
     sky = per_row * dark_sky(arm, wave[0], wave[-1], wave.size) * area / point * 10.0 ** (0.4 * extinction)
-    variance = sky + pixels * arm.readnoise**2 + share * per_row * template.flux
+    variance = row_variance(sky + share * per_row * template.flux)
     signal2 = (share * per_row) ** 2 * template.contrast2
     rows = (wave[1] - wave[0]) / row  # per step of the grid
     return float((signal2 / variance)[inside].sum() * rows)

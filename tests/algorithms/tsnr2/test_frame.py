@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import erf
 
 from algorithms.coadd.tables import as_table
 from algorithms.fluxcal.fiberloss import point_fraction, source_fraction
 from algorithms.tsnr2.frame import efftime_columns, frame_tsnr2, nominal_cards, tsnr2_columns
-from algorithms.tsnr2.nominal import NOMINAL_SEEING, NOMINAL_TIME, dark_sky
+from algorithms.tsnr2.nominal import NOMINAL_SEEING, NOMINAL_TIME, boxcar_variance, dark_sky, fitted_variance
 from algorithms.tsnr2.tracers import TRACERS, template_of
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.fluxcalib import FluxCalib, FrameFluxCalib
@@ -58,8 +59,7 @@ def observe(
     area = np.pi * (DIAMETER / 2) ** 2
     glow = np.interp(wave, grid, dark_sky(arm, grid[0], grid[-1], grid.size)) * area * 10 ** (0.4 * AIR)
     sky = bright * RESPONSE * exptime * glow / point_fraction(NOMINAL_SEEING, 0.0, DIAMETER)
-    readout = np.sqrt(4 * np.pi * (arm.xsigma**2 + 1 / 12)) * arm.readnoise**2
-    variance = sky * step + readout
+    variance = fitted_variance(sky * step, arm.readnoise, arm.xsigma)
     shape = (NSPEC, wave.size)
     total = variance + target * step
     noise = np.random.default_rng(4).normal(size=shape) * np.sqrt(total) / step
@@ -149,3 +149,22 @@ def test_a_frame_without_fibermap_is_refused() -> None:
     observed = observe()
     with pytest.raises(ValueError, match="no fibermap"):
         frame_tsnr2(replace(observed.frame, fibermap=None), observed.calib, INSTRUMENT, 1.1)
+
+
+def test_a_fit_has_the_variance_of_its_weighted_sum() -> None:
+    """Noise of photons and readout, drawn; without readout it is that of the photons, without light that of a window."""
+    sigma, readnoise, electrons = 1.1, 3.0, 150.0
+    x = np.arange(-8, 9)
+    profile = 0.5 * (erf((x + 0.5) / sigma / np.sqrt(2)) - erf((x - 0.5) / sigma / np.sqrt(2)))
+    rng = np.random.default_rng(2)
+    pixels = rng.poisson(electrons * profile, (40_000, x.size)) + readnoise * rng.normal(size=(40_000, x.size))
+    weight = profile / (electrons * profile + readnoise**2)
+    found = (pixels @ weight) / (profile @ weight)
+
+    expected = float(fitted_variance(np.array([electrons]), readnoise, sigma)[0])
+
+    assert np.var(found) == pytest.approx(expected, rel=5 * np.sqrt(2 / 40_000))
+    assert fitted_variance(np.array([electrons]), 1e-6, sigma)[0] == pytest.approx(electrons, rel=1e-3)
+    narrow = np.sqrt(4 * np.pi * (sigma**2 + 1 / 12))  # pixels of a Gaussian
+    assert fitted_variance(np.array([0.0]), readnoise, sigma)[0] == pytest.approx(narrow * readnoise**2, rel=0.01)
+    assert boxcar_variance(np.array([10.0]), 3.0, 2.5)[0] == 55.0
