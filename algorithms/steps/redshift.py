@@ -39,8 +39,11 @@ class RedshiftStep(FileStep):
         assert isinstance(params, cls.Params)
         if _program(params.program) is None:
             return f"redrock is not installed: no program {params.program!r}; {_INSTALL}"
-        if params.templates is None and not os.environ.get(TEMPLATES):
+        folder = params.templates or os.environ.get(TEMPLATES)
+        if not folder:
             return f"redrock has no templates: set {TEMPLATES} to their folder"
+        if not Path(folder).is_dir():
+            return f"redrock has no templates: no folder {folder}; set {TEMPLATES} or --templates to it"
         return ""
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:

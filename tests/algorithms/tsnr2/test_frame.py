@@ -152,7 +152,7 @@ def test_a_frame_without_fibermap_is_refused() -> None:
 
 
 def test_a_fit_has_the_variance_of_its_weighted_sum() -> None:
-    """Noise of photons and readout, drawn; without readout it is that of the photons, without light that of a window."""
+    """Noise of photons and readout, drawn; and the limits without the one or the other."""
     sigma, readnoise, electrons = 1.1, 3.0, 150.0
     x = np.arange(-8, 9)
     profile = 0.5 * (erf((x + 0.5) / sigma / np.sqrt(2)) - erf((x - 0.5) / sigma / np.sqrt(2)))
