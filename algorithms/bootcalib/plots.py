@@ -110,7 +110,9 @@ def _traces(boot: BootPSF, where: str, said: str) -> Figure:
         edges, np.arange(len(fiber) + 1) - 0.5, residual, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True
     )
     axes[0, 0].set(xlabel="row [pixel]", ylabel="fiber")
-    figure.colorbar(mesh, ax=axes[0, 0]).set_label("residual [pixel]", fontsize=8)
+    bar = figure.colorbar(mesh, ax=axes[0, 0])
+    bar.set_label("residual [pixel]", fontsize=8)
+    bar.ax.tick_params(labelsize=7, colors=INK)
     typical = [1.4826 * np.median(np.abs(r[s])) if s.any() else np.nan for r, s in zip(residual, seen, strict=True)]
     _by_fiber(axes[0, 1], np.array(typical), BLUE, "robust scatter over rows [pixel]")
     spread = np.nanquantile(np.where(seen.any(axis=0), residual, 0.0), [0.16, 0.5, 0.84], axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -40,6 +41,9 @@ class BootcalibStep(FileStep):
         )
         threshold: float = Field(7.0, gt=3, description="least height of an arc line [sigma]")
         max_lines: int = Field(80, ge=6, description="the brightest so many features are used")
+        line_list: Path | None = Field(
+            None, description="lines of the lamps (CSV: wave,name,strength); default our own"
+        )
         exclude: tuple[str, ...] = Field((), description="lamps that were off, e.g. Xe")
 
     def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
@@ -47,7 +51,7 @@ class BootcalibStep(FileStep):
         report(0.0, "reading")
         flat, arc = read_image(files["flat"]), read_image(files["arc"])
         instrument = instrument_of(arc.meta, p.instrument)
-        table = lines.arc_lines()
+        table = lines.read_lines(p.line_list) if p.line_list else lines.arc_lines()
         unknown = set(p.exclude) - set(table["name"].tolist())
         if unknown:
             raise ValueError(f"no lamp {', '.join(sorted(unknown))}; there are {', '.join(sorted(set(table['name'])))}")

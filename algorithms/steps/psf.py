@@ -16,7 +16,7 @@ from algorithms.psffit.fit import TOO_FEW, FitLimits, fit_psf
 from algorithms.psffit.moved import Stiffness
 from algorithms.steps.surroundings import Surroundings, context_of
 from qlstream.calibration.served import MissingCalibration
-from qlstream.datamodel.masks import EXTRACT_MASK
+from qlstream.datamodel.masks import EXTRACT_MASK, CCDMask
 from qlstream.io.image import read_image
 from qlstream.io.psf import read_psf, write_psf
 from qlstream.lines import arc_lines, read_lines
@@ -97,8 +97,12 @@ class FitPSFStep(FileStep):
             noise,
             lambda n: report(0.1 + 0.8 * n / number, f"bundle {n}"),
         )
+        saturated = int(np.count_nonzero(image.mask & np.uint16(CCDMask.SATURATED)))
         if (fitted.status == TOO_FEW).all():
-            raise MissingCalibration(f"no bundle of {context.camera} has enough arc lines; were the lamps on?")
+            why = f"{saturated} pixels are saturated: was the exposure too long" if saturated else "were the lamps on"
+            raise MissingCalibration(f"no bundle of {context.camera} has enough arc lines; {why}?")
+        if saturated > start.nspec:
+            context.log.warning("%d pixels are saturated: lines that have such are not used", saturated)
         for n in np.flatnonzero(fitted.status).tolist():
             why = f"too few spots ({fitted.nspots[n]})" if fitted.status[n] == TOO_FEW else "the fit is no better"
             context.log.warning("bundle %d: %s; the PSF it started from stays", n, why)

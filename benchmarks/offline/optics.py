@@ -28,21 +28,21 @@ def lines(night: Night, camera: str) -> Iterator[Line]:
     arc, science = night.of_flavor("arc")[0], night.of_flavor("science")[0]
     fitted = read_psf(night.product("psfnight", camera=camera))
     true = psf_with_traces(night.calibration_psf(camera), night.truth(arc, camera).traces)
-    yield from _traces("psf", fitted.traces, true.traces, wave, 0.01)
+    yield from _traces("psf", fitted.traces, true.traces, wave, 0.005)
     for name in ("GHSIGX", "GHSIGY"):
         error = fitted.parameter(name, wave) / true.parameter(name, wave) - 1.0
         yield _scatter("psf", f"{name}, relative error, rms / worst", error, 100.0, "%", 1.0)
     yield _shape(fitted, true, wave)
     moved = read_psf(night.product("psf", science, camera))
-    yield from _traces("traceshift", moved.traces, night.truth(science, camera).traces, wave, 0.02)
+    yield from _traces("traceshift", moved.traces, night.truth(science, camera).traces, wave, 0.01)
 
 
 def _traces(step: str, found: XYTraceSet, true: XYTraceSet, wave: Array, aim: float) -> Iterator[Line]:
     """Errors of the positions; light is in all fibers of a lamp, so all count."""
-    yield _scatter(step, "x of the traces, error, rms / worst", found.x_vs_wave(wave) - true.x_vs_wave(wave), 1.0,
-                   "pixel", aim)  # fmt: skip
-    yield _scatter(step, "y of the traces, error, rms / worst", found.y_vs_wave(wave) - true.y_vs_wave(wave), 1.0,
-                   "pixel", aim)  # fmt: skip
+    x = found.x_vs_wave(wave) - true.x_vs_wave(wave)
+    y = (found.y_vs_wave(wave) - true.y_vs_wave(wave)) / true.dy_dwave(wave)
+    yield _scatter(step, "x of the traces, error, rms / worst", x, 1.0, "pixel", aim)
+    yield _scatter(step, "wavelengths of the traces, error, rms / worst", y, 1.0, "Angstrom", aim)
 
 
 def _scatter(step: str, quantity: str, error: Array, unit: float, name: str, aim: float) -> Line:

@@ -24,7 +24,7 @@ from qlstream.logging import start_logging
 from qlstream.production.execute import log_of
 from qlstream.production.graph import Exposure, Task, build_graph
 from qlstream.production.kinds import KINDS
-from qlstream.production.night import enter, raw_exposures
+from qlstream.production.night import enter, lacking_calibrations, raw_exposures
 from qlstream.production.plan import OfflinePlan
 from qlstream.production.reduce import Production
 from qlstream.settings import Settings, load_settings
@@ -68,7 +68,8 @@ def reduce(
     steps = OfflinePlan.load(plan or settings.offline.plan)
     exposures, faults = raw_exposures(settings.raw, settings.redux, night, settings.instrument)
     kinds, unavailable = steps.available({"calib": settings.calib, "redux": settings.redux})
-    graph = build_graph(exposures, _instrument(settings, exposures), settings.redux.resolve(), kinds)
+    lacking = lacking_calibrations(exposures, settings.calib, settings.engine.allow_expired)
+    graph = build_graph(exposures, _instrument(settings, exposures), settings.redux.resolve(), kinds, lacking)
     if not graph:
         why = "".join(f"\n  {fault}" for fault in faults)
         raise click.ClickException(f"no exposure of {night} in {settings.raw} gives anything to do{why}")
@@ -80,6 +81,14 @@ def reduce(
         good = _table(opened, night, graph)
     for reason in faults:
         click.secho(reason, fg="red", err=True)
+    for camera, calibration in sorted(lacking):
+        if not any(task.camera == camera and task.kind == "psfboot" for task in graph.values()):
+            click.secho(
+                f"{camera}: no {calibration} in the calibration tree, nor flat and arc to start from",
+                fg="red",
+                err=True,
+            )
+            good = False
     for kind, reason in unavailable.items():
         click.echo(f"left out: {kind}: {reason}", err=True)
     if faults or not good:

@@ -47,6 +47,7 @@ TEMPLATES: dict[str, str] = {
     "calibstars": f"{_EXPOSURE}/calibstars-{{expid}}.csv",
     "exposureqa": f"{_EXPOSURE}/exposure-qa-{{expid}}.fits",
     # nightly calibrations
+    "psfbootnight": f"{_NIGHTLY}/psfboot-{{camera}}-{{night}}.fits",
     "psfnight": f"{_NIGHTLY}/psfnight-{{camera}}-{{night}}.fits",
     "fiberflatnight": f"{_NIGHTLY}/fiberflatnight-{{camera}}-{{night}}.fits",
     "biasnight": f"{_NIGHTLY}/biasnight-{{camera}}-{{night}}.fits{{gz}}",

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from qlstream.instrument import instrument_of
 from qlstream.io.camword import decode_camword
 from qlstream.production.graph import Exposure, build_graph
-from qlstream.production.night import enter
+from qlstream.production.night import enter, lacking_calibrations
 from qlstream.production.plan import OfflinePlan
 from qlstream.production.reduce import Production
 from qlstream.settings import Settings
@@ -92,7 +92,8 @@ class Downstream:
                 )
                 for row in of_night
             ]
-            graph = build_graph(found, instrument, self.store.redux, self._kinds)
+            lacking = lacking_calibrations(found, self.settings.calib, self.settings.engine.allow_expired)
+            graph = build_graph(found, instrument, self.store.redux, self._kinds, lacking)
             self._production.graph.update(graph)
             enter(self.store, graph)
             log.info("offline: %d tasks of %s, after %d exposures", len(graph), night, len(found))

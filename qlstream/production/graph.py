@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +95,7 @@ class _Draft:
 
     kind: Kind
     fields: dict[str, int | str | None]
+    flavor: str = ""
     given: dict[str, Path | None] = field(default_factory=dict)  # port -> file that no task makes
     known: dict[str, int | str | None] = field(default_factory=dict)  # fields, and what follows from them
 
@@ -110,7 +111,11 @@ class _Draft:
 
 
 def build_graph(
-    exposures: Iterable[Exposure], instrument: Instrument, redux: Path, steps: Iterable[str]
+    exposures: Iterable[Exposure],
+    instrument: Instrument,
+    redux: Path,
+    steps: Iterable[str],
+    lacking: Collection[tuple[str, str]] = (),
 ) -> dict[str, Task]:
     """All tasks of the exposures, by name, in an order in which each stands behind what it waits for.
 
@@ -118,8 +123,11 @@ def build_graph(
     ----------
     redux : production folder; what it has of the same tiles from earlier nights goes into their spectra
     steps : kinds that the plan has; tasks of others are left out, and so is what could only come from them
+    lacking : cameras and kinds of calibration that nothing but tonight's tasks can give them
     """
     wanted = set(steps)
+    made = {kind.without for kind in KINDS if kind.name in wanted}
+    lacking = {(camera, calibration) for camera, calibration in lacking if calibration in made}
     drafts: dict[str, _Draft] = {}
     makers: dict[str, list[_Draft]] = defaultdict(list)
     listed = sorted(exposures, key=lambda e: e.expid)
@@ -130,12 +138,14 @@ def build_graph(
             if exposure.flavor not in kind.flavors or ("tile" in kind.per and exposure.tileid is None):
                 continue
             for camera in exposure.cameras:
+                if kind.without and (camera, kind.without) not in lacking:
+                    continue
                 draft = _draft(kind, exposure, camera, instrument)
                 if draft.name not in drafts:
                     drafts[draft.name] = draft
                     makers[kind.name].append(draft)
     earlier = _Earlier(redux, instrument)
-    tasks = {name: _task(draft, makers, redux, earlier) for name, draft in drafts.items()}
+    tasks = {name: _task(draft, makers, redux, earlier, lacking) for name, draft in drafts.items()}
     return _possible(tasks)
 
 
@@ -178,20 +188,30 @@ def _draft(kind: Kind, exposure: Exposure, camera: str, instrument: Instrument) 
     if "expid" in fields and exposure.flavor == "science":
         follows["tile"] = known["tile"]
     given = {"raw": exposure.raw if kind.raw else None, "fibermap": exposure.fibermap if kind.fibermap else None}
-    return _Draft(kind, fields, given, follows)
+    return _Draft(kind, fields, exposure.flavor, given, follows)
 
 
-def _task(draft: _Draft, makers: Mapping[str, list[_Draft]], redux: Path, earlier: _Earlier) -> Task:
+def _task(
+    draft: _Draft,
+    makers: Mapping[str, list[_Draft]],
+    redux: Path,
+    earlier: _Earlier,
+    lacking: Collection[tuple[str, str]],
+) -> Task:
     kind, given = draft.kind, draft.fields
     sources = [Source(port, path) for port, path in draft.given.items() if path is not None]
     for up in kind.upstream:
         sources += earlier.sources(up, draft) if up.earlier else []
-        found = [m for m in makers.get(up.kind, []) if _match(draft, m)]
+        found = [m for m in makers.get(up.kind, []) if up.flavor in ("", m.flavor) and _match(draft, m)]
+        need, calibration = up.need, up.calibration
+        replaced = calibration or _KIND[up.kind].without
+        if (given.get("camera"), replaced) in lacking:  # nothing serves in place of tonight's
+            need, calibration = "all", ""
         for maker in found:
             path = _path(dict(maker.kind.outputs)[up.output], maker.fields, redux)
-            sources.append(Source(up.port, path, maker.name, up.need, up.calibration))
+            sources.append(Source(up.port, path, maker.name, need, calibration))
         if not found:
-            sources.append(Source(up.port, need=up.need, calibration=up.calibration))
+            sources.append(Source(up.port, need=need, calibration=calibration))
     return Task(
         name=draft.name,
         kind=kind.name,

@@ -21,6 +21,7 @@ class Upstream:
     need : what it waits for
     calibration : kind of calibration that serves in its place (with need "prefer")
     earlier : the files of earlier nights of the same tile are inputs, too, as far as the production has them
+    flavor : of the exposures whose tasks count; "" for all
     """
 
     port: str
@@ -29,6 +30,7 @@ class Upstream:
     need: Need = "all"
     calibration: str = ""
     earlier: bool = False
+    flavor: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Kind:
     outputs : (port, file type of `findfile`)
     raw : it takes the raw exposure, by the port "raw"
     fibermap : it takes the fibermap of its exposure, if there is one, by the port "fibermap"
+    without : kind of calibration in whose absence it runs; "" if it always does
     """
 
     name: str
@@ -53,6 +56,7 @@ class Kind:
     outputs: tuple[tuple[str, str], ...]
     raw: bool = False
     fibermap: bool = False
+    without: str = ""
 
 
 _CAMERA = ("night", "expid", "camera")
@@ -65,10 +69,21 @@ _SKY = Upstream("sky", "sky", "sky")
 KINDS: tuple[Kind, ...] = (
     Kind("preproc", _CAMERA, ("arc", "flat", "science"), (), (("preproc", "preproc"),), raw=True, fibermap=True),
     Kind(
+        "psfboot",
+        ("night", "camera"),
+        ("arc",),
+        (
+            Upstream("flat", "preproc", "preproc", "any", flavor="flat"),
+            Upstream("arc", "preproc", "preproc", "any", flavor="arc"),
+        ),
+        (("psf", "psfbootnight"),),
+        without="PSF",
+    ),
+    Kind(
         "psf",
         _CAMERA,
         ("arc",),
-        (Upstream("preproc", "preproc", "preproc"),),
+        (Upstream("preproc", "preproc", "preproc"), Upstream("psf", "psfboot", "psf", "prefer")),
         (("psf", "fitpsf"),),
     ),
     Kind("psfnight", ("night", "camera"), ("arc",), (Upstream("psfs", "psf", "psf", "any"),), (("psf", "psfnight"),)),

@@ -6,12 +6,16 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from qlstream.calibration.finder import find_calibration
+from qlstream.calibration.tree import CalibrationTreeError
 from qlstream.ingest.completeness import read_facts
 from qlstream.ingest.fibermaps import obtain_fibermap
 from qlstream.ingest.names import Place
 from qlstream.io.compression import existing_file
 from qlstream.io.errors import BadFile
+from qlstream.io.fitsfile import FitsFile
 from qlstream.io.listing import list_exposures
+from qlstream.io.raw import read_exposure_header
 from qlstream.production.execute import is_whole
 from qlstream.production.graph import Exposure, Task
 from qlstream.production.kinds import KINDS
@@ -51,6 +55,24 @@ def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") 
     return found, faults
 
 
+def lacking_calibrations(
+    exposures: Iterable[Exposure], calib: Path | None, allow_expired: bool
+) -> frozenset[tuple[str, str]]:
+    """Cameras and kinds of calibration that the tree does not have, of those that tasks can make up for."""
+    kinds = {kind.without for kind in KINDS if kind.without}
+    example = {camera: exposure.raw for exposure in exposures for camera in exposure.cameras}
+    lacking = set()
+    for camera, path in example.items():
+        try:
+            with FitsFile(path) as fits:
+                header = {**read_exposure_header(path), **fits.header(camera.upper()), "CAMERA": camera}
+            found = find_calibration(header, calib, tonight=False, allow_expired=allow_expired)
+        except (BadFile, CalibrationTreeError, OSError):
+            continue  # the camera's first task meets the same, and tells
+        lacking |= {(camera, kind) for kind in kinds if kind not in found}
+    return frozenset(lacking)
+
+
 def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
     """Put the tasks of a graph into the store; what is whole and up to date is done, unless to be redone."""
     again = set(redo)
@@ -72,9 +94,9 @@ def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> Non
 
 
 def _is_up_to_date(task: Task) -> bool:
-    """Whether all outputs are whole and none is older than an input that another task made."""
+    """Whether all outputs are whole and none is older than an input; those of the calibration tree do not count."""
     if not all(is_whole(path) for _, path in task.outputs):
         return False
     made = min(existing_file(path).stat().st_mtime_ns for _, path in task.outputs)
-    inputs = [s.path for s in task.sources if s.task and s.path is not None and is_whole(s.path)]
+    inputs = [s.path for s in task.sources if s.path is not None and is_whole(s.path)]
     return all(existing_file(path).stat().st_mtime_ns <= made for path in inputs)

@@ -39,12 +39,37 @@ def count(graph: dict[str, Task], kind: str) -> int:
 
 
 def test_each_flavor_asks_for_its_tasks(graph: dict[str, Task]) -> None:
-    found = {kind: count(graph, kind) for kind in ALL}
+    found = {kind: count(graph, kind) for kind in ALL if kind != "psfboot"}
+    assert count(graph, "psfboot") == 0
     assert found == {
         "preproc": 5 * 6, "psf": 2 * 6, "psfnight": 6, "traceshift": 3 * 6, "extract": 3 * 6, "fiberflat": 6,
         "fiberflatnight": 6, "sky": 12, "starfit": 4, "fluxcalib": 12, "cframe": 12, "spectra": 2, "coadd": 2,
         "redshift": 2,
     }  # fmt: skip
+
+
+def test_a_camera_without_any_psf_starts_from_a_flat_and_an_arc_of_the_night() -> None:
+    exposures = night("arc", "arc", "flat", "science", cameras=("r0", "r1"))
+    graph = build_graph(exposures, load_instrument("mini"), Path("/redux"), ALL, {("r1", "PSF")})
+
+    boot = graph["psfboot_r1_20260114"]
+    assert {(s.port, s.task, s.need) for s in boot.sources} == {
+        ("flat", "preproc_r1_00000003", "any"),
+        ("arc", "preproc_r1_00000001", "any"),
+        ("arc", "preproc_r1_00000002", "any"),
+    }
+    assert [t.name for t in graph.values() if t.kind == "psfboot"] == [boot.name]
+    psf = {s.port: s for s in graph["psf_r1_00000001"].sources}["psf"]
+    assert (psf.task, psf.need, psf.calibration, psf.path) == (boot.name, "all", "", boot.output("psf"))
+    shift = {s.port: s for s in graph["traceshift_r1_00000004"].sources}["psf"]
+    assert (shift.need, shift.calibration) == ("all", ""), "the tree has nothing in its place"
+    served = {s.port: s for s in graph["psf_r0_00000001"].sources}["psf"]
+    assert (served.task, served.need, served.calibration) == ("", "prefer", ""), "the step takes that of the tree"
+
+
+def test_without_a_flat_such_a_camera_has_nothing_to_do_yet() -> None:
+    graph = build_graph(night("arc", cameras=("r1",)), load_instrument("mini"), Path("/redux"), ALL, {("r1", "PSF")})
+    assert {task.kind for task in graph.values()} == {"preproc"}
 
 
 def test_tasks_wait_for_what_belongs_to_them(graph: dict[str, Task]) -> None:
