@@ -32,8 +32,8 @@ class StarCuts:
     min_color: float = -1.0
 
 
-def choose_stars(frame: Frame, stars: StdStars, cuts: StarCuts) -> tuple[NDArray[np.int64], Array]:
-    """Indices (n,) of the good stars in the frame, and their models (n, nwave) on its wavelengths.
+def choose_stars(frame: Frame, stars: StdStars, cuts: StarCuts) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Indices (n,) of the good stars among all and in the frame, and their models (n, nwave) on its wavelengths.
 
     Raises
     ------
@@ -63,7 +63,8 @@ def choose_stars(frame: Frame, stars: StdStars, cuts: StarCuts) -> tuple[NDArray
         )
     order = np.argsort(frame.fibers, kind="stable")
     index = order[np.searchsorted(frame.fibers, stars.fibers[good], sorter=order)]
-    return index, np.stack([np.interp(frame.wave, stars.wave, row) for row in stars.flux[good]])
+    models = np.stack([np.interp(frame.wave, stars.wave, row) for row in stars.flux[good]])
+    return np.flatnonzero(good), index, models
 
 
 def color_name(stars: StdStars) -> str:

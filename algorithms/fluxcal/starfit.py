@@ -75,11 +75,22 @@ class StarData:
 
 @dataclass(frozen=True)
 class CommonFit:
-    """The vector, the scales of all stars, which of them made it, and how many stars tell each bin."""
+    """What the stars have in common.
+
+    Attributes
+    ----------
+    common : the vector
+    scales : (nstar,)
+    kept : indices of the stars that made it
+    share : (nstar,) by how much each did; sums to 1
+    count : (n,) stars that tell a bin
+    free : (n,) bins of which nothing was supposed
+    """
 
     common: CommonSpectrum
     scales: Array
     kept: NDArray[np.int64]
+    share: Array
     count: NDArray[np.int64]
     free: NDArray[np.bool_]
 
@@ -124,7 +135,9 @@ def fit_common(stars: StarData, limits: FitLimits) -> CommonFit:
         common = _solve(stars, weight, scales, kept, stiffness(stars.wave, level, limits.bend, free))
         if settled:
             break
-    return CommonFit(common, scales, kept, (weight[kept] > 0).sum(axis=0), free)
+    says = (weight * (scales[:, None] * stars.seen(common.model)) ** 2).sum(axis=1)
+    share = np.where(np.isin(np.arange(len(scales)), kept), says, 0.0)
+    return CommonFit(common, scales, kept, share / share.sum(), (weight[kept] > 0).sum(axis=0), free)
 
 
 def _start(stars: StarData) -> Array:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from algorithms.fluxcal.choose import StarCuts, choose_stars
 from algorithms.fluxcal.corrections import fiber_corrections
 from algorithms.fluxcal.fallback import scaled_average
+from algorithms.fluxcal.modelerror import temperature_error
 from algorithms.fluxcal.smoothness import is_telluric
 from algorithms.fluxcal.starfit import CommonFit, FitLimits, StarData, fit_common
 from qlstream.calibration.served import MissingCalibration
@@ -73,7 +74,7 @@ def compute_fluxcalib(
         raise MissingCalibration("no fibermap in this frame, so its stars cannot be found")
     corrections = fiber_corrections(frame.fibermap, seeing, fiber_diameter)
     to_point = corrections["FLAT_TO_PSF_FLUX"]
-    index, models = choose_stars(frame, stars, limits.cuts)
+    chosen, index, models = choose_stars(frame, stars, limits.cuts)
     data = _star_data(frame, index, models, to_point[index])
     snr, scale, common = data.snr(), 0.0, None
     if average is not None and snr < _OWN_SNR:
@@ -88,11 +89,13 @@ def compute_fluxcalib(
         )
     else:
         fit = fit_common(data, limits.fit)
-        value, ivar, mask = _vectors(frame, fit)
+        share = np.zeros(len(stars.fibers))
+        share[chosen] = fit.share
+        value, ivar, mask = _vectors(frame, fit, temperature_error(frame.wave, stars, share))
         kept, common = fit.kept, fit.common.model[_inside(frame)]
     good = to_point > 0
     safe = np.where(good, to_point, 1.0)[:, None]
-    rows = stars.fibermap[np.isin(stars.fibers, frame.fibers[index[kept]])] if stars.fibermap is not None else None
+    rows = None if stars.fibermap is None else stars.fibermap[chosen[kept]]
     cards = {"NSTDSTAR": len(kept), "STARSNR": round(snr, 3), "SEEUSED": seeing, "CALAVG": round(scale, 5)}
     return FrameFluxCalib(
         wave=frame.wave,
@@ -155,8 +158,11 @@ def _ivar(frame: Frame, index: NDArray[np.int64]) -> Array:
     return np.asarray(ivar / (1.0 + ivar * common))
 
 
-def _vectors(frame: Frame, fit: CommonFit) -> tuple[Array, Array, NDArray[np.uint32]]:
-    """Calibration of each fiber: the common one through its resolution, with one variance for all."""
+def _vectors(frame: Frame, fit: CommonFit, model_error: Array) -> tuple[Array, Array, NDArray[np.uint32]]:
+    """Calibration of each fiber: the common one through its resolution, with one variance for all.
+
+    It is that of the fit and of the relative error (nwave,) of the models.
+    """
     inside = _inside(frame)
     value = np.zeros(frame.flux.shape)
     for f in range(frame.nspec):
@@ -164,6 +170,7 @@ def _vectors(frame: Frame, fit: CommonFit) -> tuple[Array, Array, NDArray[np.uin
         total = spread(bands, np.ones(bands.shape[1]))[inside]
         value[f] = spread(bands, fit.common.model)[inside] / np.where(total > 0.1, total, 1.0)
     variance = fit.common.variance_through(_longer(frame, frame.nspec // 2))[inside]
+    variance += (model_error * fit.common.model[inside]) ** 2
     enough = fit.count[inside] >= min(_ENOUGH_STARS, max(1, len(fit.kept) // 2))
     known = (enough | _is_bridged(frame.wave, _HALF)) & np.isfinite(variance) & (variance > 0)
     ivar = np.where(known, 1.0 / np.where(known, variance, 1.0), 0.0)

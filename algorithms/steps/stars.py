@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
 from algorithms.fluxcal.choose import StarCuts
@@ -35,6 +36,7 @@ Array = NDArray[np.float64]
 
 _SEEING = ("SEEING", "ETCSEENG", "PMSEEING")
 _LINE_LEVEL = 3.0
+_WINDOW = r"^[0-9.]+-[0-9.]+$"
 
 
 class StarStep(FileStep):
@@ -57,8 +59,8 @@ class StarStep(FileStep):
         z_max: float = Field(0.005, gt=0, lt=0.1, description="largest redshift of a star")
         template_error: float = Field(0.02, ge=0, description="what templates are off, of the continuum")
         knot_step: float = Field(150.0, gt=0, description="distance of the knots of a star's response [Angstrom]")
-        left_out: tuple[tuple[float, float], ...] = Field(
-            (), description="windows where the response is not smooth: in DESI's b, 4300 to 4500 [Angstrom]"
+        left_out: tuple[Annotated[str, StringConstraints(pattern=_WINDOW)], ...] = Field(
+            (), description="where the response is not smooth, LOW-HIGH [Angstrom]; for DESI's b 4300-4500"
         )
 
     @classmethod
@@ -89,7 +91,8 @@ class StarStep(FileStep):
                 frames.append(rows_of(ready, star_targets(ready.fibermap)))
         if not frames:
             raise MissingCalibration("none of these frames has a fibermap, a fiber flat and a sky model")
-        limits = MatchLimits(z_max=p.z_max, template_error=p.template_error, knot_step=p.knot_step, left_out=p.left_out)
+        windows = [(float(low), float(high)) for low, high in (window.split("-") for window in p.left_out)]
+        limits = MatchLimits(z_max=p.z_max, template_error=p.template_error, knot_step=p.knot_step, left_out=windows)
         choice = Choice(p.max_stars, p.min_snr, p.delta_color)
         stars = fit_stars(frames, templates, limits, choice, lambda share: report(0.3 + 0.65 * share, "stars"))
         write_stdstars(files.outputs["stdstars"], stars)

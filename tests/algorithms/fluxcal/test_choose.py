@@ -33,8 +33,9 @@ def stars(color: str = "G-R", **columns: Any) -> StdStars:
 
 
 def chosen(given: StdStars, **cuts: float) -> list[int]:
-    index, models = choose_stars(frame(), given, StarCuts(**cuts))
+    which, index, models = choose_stars(frame(), given, StarCuts(**cuts))
     fibers = frame().fibers[index]
+    np.testing.assert_array_equal(fibers, FIBERS[which])
     np.testing.assert_array_equal(models[:, 0], np.searchsorted(FIBERS, fibers) + 1)
     return [int(f) for f in fibers]
 
