@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from algorithms.coadd.cosmics import mask_cosmics
 from algorithms.coadd.mean import mean_of_exposures
 from algorithms.coadd.norms import Norms, exposure_norms
+from algorithms.coadd.resample import spectroperf_coadd
 from algorithms.coadd.rows import Rows
 from algorithms.coadd.tables import coadd_fibermap
 from algorithms.scores import summed_scores
 from qlstream.datamodel.masks import fatal_fiber_bits
-from qlstream.datamodel.spectra import Spectra
+from qlstream.datamodel.spectra import Band, Spectra
+
+Array = NDArray[np.float64]
 
 
 def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -> Spectra:
@@ -36,6 +40,54 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
     Spectra with one row per target, in the order of their first appearance; `exp_fibermap` has the old rows,
     `scores` their TSNR2 and effective times added up
     """
+    chosen = choose_exposures(spectra, cosmics_nsig, normalize)
+    bands = {
+        name: mean_of_exposures(band, chosen.rows, chosen.used[name], chosen.norms.factor)
+        for name, band in chosen.bands.items()
+    }
+    return _with_tables(spectra, chosen, bands)
+
+
+def coadd_on_grid(spectra: Spectra, wave: Array, cosmics_nsig: float = 4.0, normalize: bool = True) -> Spectra:
+    """As `coadd`, on another grid: one fit to all good exposures and bands of a target, see `spectroperf_coadd`.
+
+    Parameters
+    ----------
+    wave : (nwave,) bin centres [Angstrom]
+
+    Raises
+    ------
+    ValueError : a band has no resolution
+    """
+    chosen = choose_exposures(spectra, cosmics_nsig, normalize)
+    factor = chosen.norms.factor[:, None]
+    bands = {
+        name: replace(band, flux=band.flux * factor, ivar=band.ivar * chosen.used[name][:, None] / factor**2)
+        for name, band in chosen.bands.items()
+    }
+    return _with_tables(spectra, chosen, spectroperf_coadd(replace(spectra, bands=bands), wave).bands)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What goes into a coadd.
+
+    Attributes
+    ----------
+    bands : with cosmic rays masked
+    rows : of each target
+    used : band -> (nrow,) rows that take part
+    norms : factors on the rows
+    """
+
+    bands: Mapping[str, Band]
+    rows: Rows
+    used: Mapping[str, NDArray[np.bool_]]
+    norms: Norms
+
+
+def choose_exposures(spectra: Spectra, cosmics_nsig: float, normalize: bool) -> Chosen:
+    """Good exposures, without cosmic rays, and their factors; parameters as of `coadd`."""
     rows = Rows.of(spectra.fibermap["TARGETID"])
     used = {name: _good_exposures(spectra.fibermap, name) for name in spectra.bands}
     clean = {
@@ -43,10 +95,12 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
         for name, band in spectra.bands.items()
     }
     norms = exposure_norms(clean, rows, used) if normalize else Norms.none(len(spectra), len(rows))
-    used = {name: some & ~norms.excluded for name, some in used.items()}
-    bands = {name: mean_of_exposures(band, rows, used[name], norms.factor) for name, band in clean.items()}
-    fibermap, exposures = coadd_fibermap(spectra.fibermap, rows, used, norms)
-    scores = None if spectra.scores is None else summed_scores(spectra.scores, rows, used)
+    return Chosen(clean, rows, {name: some & ~norms.excluded for name, some in used.items()}, norms)
+
+
+def _with_tables(spectra: Spectra, chosen: Chosen, bands: Mapping[str, Band]) -> Spectra:
+    fibermap, exposures = coadd_fibermap(spectra.fibermap, chosen.rows, chosen.used, chosen.norms)
+    scores = None if spectra.scores is None else summed_scores(spectra.scores, chosen.rows, chosen.used)
     return replace(spectra, bands=bands, fibermap=fibermap, exp_fibermap=exposures, scores=scores)
 
 

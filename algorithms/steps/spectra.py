@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import Field
 
 from algorithms.coadd.cameras import coadd_cameras
-from algorithms.coadd.exposures import coadd
-from algorithms.coadd.resample import linear_grid, log_grid, resample_spectra, spectroperf_coadd
+from algorithms.coadd.exposures import coadd, coadd_on_grid
+from algorithms.coadd.resample import linear_grid, log_grid, resample_spectra
 from algorithms.group.frames import Key, frames2spectra
 from algorithms.group.pixels import NSIDE, FrameCache, spectra_of_pixel
 from algorithms.group.tiles import group_cards
@@ -103,12 +103,11 @@ class CoaddStep(FileStep):
 
     def _coadded(self, spectra: Spectra) -> Spectra:
         p = self.params
-        together = coadd(spectra, p.nsig, p.normalize)
         if p.grid == "native":
+            together = coadd(spectra, p.nsig, p.normalize)
             return coadd_cameras(together) if p.cameras else together
         make = log_grid if p.grid == "log" else linear_grid
         wave = make(p.wave_start, p.wave_stop, p.step)
         if p.fast:
-            return resample_spectra(together, wave)
-        # one fit to all exposures, then the tables of the coadd
-        return replace(together, bands=spectroperf_coadd(spectra, wave).bands)
+            return resample_spectra(coadd(spectra, p.nsig, p.normalize), wave)
+        return coadd_on_grid(spectra, wave, p.nsig, p.normalize)

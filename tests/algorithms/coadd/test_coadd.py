@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from algorithms.coadd.cameras import coadd_cameras
-from algorithms.coadd.exposures import coadd
+from algorithms.coadd.exposures import coadd, coadd_on_grid
 from algorithms.coadd.resample import (
     linear_grid,
     log_grid,
@@ -179,6 +179,27 @@ def test_spectroperfect_resampling_is_uncorrelated_and_reconvolves_the_truth() -
     assert abs(correlation) < 5 * error
     sums = out.resolution_of(0).dot(np.ones(wave.size))
     np.testing.assert_allclose(inside(sums, 15), 1.0, atol=2e-3)
+
+
+def test_a_fit_to_all_exposures_leaves_out_what_a_coadd_leaves_out() -> None:
+    """A bad exposure, a cosmic ray, and a target without any good one."""
+    targets, broken = [1, 1, 1, 1, 2], int(FiberMask.BROKENFIBER)
+    band = observed(5, targets)
+    band.flux[3] = -1e4
+    band.flux[1, 70] += 200.0
+    wave = linear_grid(5765, 5880, 0.8)
+
+    out = coadd_on_grid(spectra(targets, [0, 0, 0, broken, broken], r=band), wave)
+
+    found = out.bands["r"]
+    beside = inside(abs(wave - 5812.3) > 8, 15)
+    pull = inside((found.flux[0] - found.resolution_of(0) @ truth(wave)) * np.sqrt(found.ivar[0]), 15)[beside]
+    print(f"pull mean {pull.mean():+.2f} std {pull.std():.2f} n {pull.size}")
+    assert abs(pull).max() < 5
+    assert inside(found.ivar[0], 15).max() < 12.5, "three exposures of 4"
+    assert (found.ivar[1] == 0).all()
+    assert np.isfinite(found.flux).all()
+    assert out.fibermap["COADD_NUMEXP"].tolist() == [3, 0]
 
 
 def test_one_fit_to_all_exposures_is_as_deep_as_all() -> None:
