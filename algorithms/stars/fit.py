@@ -29,12 +29,13 @@ class Choice:
     Attributes
     ----------
     max_stars, min_snr : the best so many, with at least this median S/N per bin in the bluest arm
-    delta_color : templates whose colour differs by more from the star's (without dust) are not tried [mag]
+    delta_color : templates whose colour differs by more from the star's (without dust) are not tried [mag]; wider than
+        the cut on stars of wrong colours, so that these find their true model and are seen
     """
 
     max_stars: int = 50
     min_snr: float = 4.0
-    delta_color: float = 0.2
+    delta_color: float = 0.4
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class StarStep(FileStep):
         templates: Path | None = Field(None, description="grid of star templates; default: TREE/stars/templates.fits")
         max_stars: int = Field(50, ge=1, description="the brightest so many stars")
         min_snr: float = Field(4.0, gt=0, description="S/N per bin in the bluest arm that a star needs")
-        delta_color: float = Field(0.2, gt=0, description="templates within this of a star's colour are tried [mag]")
+        delta_color: float = Field(0.4, gt=0, description="templates within this of a star's colour are tried [mag]")
         z_max: float = Field(0.005, gt=0, lt=0.1, description="largest redshift of a star")
         template_error: float = Field(0.02, ge=0, description="what templates are off, of the continuum")
         knot_step: float = Field(150.0, gt=0, description="distance of the knots of a star's response [Angstrom]")

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from speclite import filters
 
+from algorithms.fluxcal.choose import StarCuts, choose_stars
 from algorithms.stars.fit import Choice, fit_stars, star_fibers
 from algorithms.stars.match import MatchLimits
 from algorithms.stars.photometry import GAIA, NORTH, SOUTH, photometry_of
@@ -114,6 +115,21 @@ def test_colours_of_data_and_model_agree_once_dust_is_taken_off(fitted: Any) -> 
     difference = fitted.metadata["DATA_G-R"] - fitted.metadata["MODEL_G-R"]
     print("data - model g-r", difference.round(4))
     assert abs(difference).max() < 0.015, "0.4 of E(B-V) redden g-r by 0.4 mag; 50 K of the temperature, by 0.01"
+
+
+def test_a_star_of_the_wrong_colour_finds_its_model_and_is_rejected(petal: Frame) -> None:
+    """Its photometry is a neighbour's: 0.35 mag too red. The lines know, so it does not calibrate."""
+    assert petal.fibermap is not None
+    flux = petal.fibermap.column("FLUX_G").copy()
+    flux[1] *= 10 ** (-0.4 * 0.35)
+    frame = replace(petal, fibermap=petal.fibermap.with_columns(FLUX_G=flux))
+    fitted = fit_stars([frame], templates(), MatchLimits())
+    difference = fitted.metadata["DATA_G-R"] - fitted.metadata["MODEL_G-R"]
+    print("data - model g-r", difference.round(3))
+    assert difference[1] == pytest.approx(0.35, abs=0.03)
+    which, index, _ = choose_stars(frame, fitted, StarCuts())
+    assert which.tolist() == [0, 2]
+    assert index.tolist() == [0, 2]
 
 
 def test_a_night_without_light_or_without_a_fibermap_has_no_stars(petal: Frame) -> None:
