@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from algorithms.extract.spectroperfect.spots import Spots
+from qlstream.numeric.banded import factorize, solve
 
 Array = NDArray[np.float64]
 
@@ -42,10 +42,15 @@ class NormalEquations:
     reach: int
 
     def solve(self) -> Array:
-        """(nwave, nfiber) deconvolved flux, all unknowns together. `band` is used up for the factor."""
-        factor = cholesky_banded(self.band.T, overwrite_ab=True, lower=True, check_finite=False)
-        x = cho_solve_banded((factor, True), self.rhs.ravel(), check_finite=False)
-        return np.asarray(x).reshape(self.rhs.shape)
+        """(nwave, nfiber) deconvolved flux, all unknowns together. `band` is used up for the factor.
+
+        By a kernel of one thread: threads of LAPACK wait for each other longer than they work on so narrow a band, and
+        where other processes are busy, twenty times as long.
+        """
+        x = self.rhs.ravel().copy()
+        factorize(self.band)
+        solve(self.band, x)
+        return x.reshape(self.rhs.shape)
 
     def of_fiber(self, fiber: int, other: int) -> Array:
         """(nwave, 2 reach + 1) couplings of a fiber with another, at wavelength offsets -reach ... reach."""
