@@ -1,7 +1,7 @@
 """How many redshifts does redrock find in the coadds of a simulated night? redrock is run as a black box.
 
     python -m benchmarks.offline.redshifts --rrdesi PROGRAM --redux DIR --truth DIR [--templates DIR] [--targets N]
-                                           [--every] [--markdown FILE]
+                                           [--no-galaxies] [--every] [--markdown FILE]
 
 The folder of templates (default RR_TEMPLATE_DIR) may lack galaxies: then one of the simulator's own galaxies is made,
 in redrock's format. It spans what was simulated, so the success of galaxies is that of the spectra, not of a template
@@ -45,16 +45,24 @@ COLUMNS = ("class", "targets", "right", "without warning", "of these right", "of
 @click.option("--truth", type=click.Path(exists=True, path_type=Path), required=True, help="of the simulated night")
 @click.option("--templates", type=click.Path(exists=True, path_type=Path), envvar=TEMPLATES, required=True)
 @click.option("--targets", type=click.IntRange(min=1), help="only the first so many of each coadd")
+@click.option("--galaxies/--no-galaxies", default=True, show_default=True, help="make those of the simulator")
 @click.option("--every", is_flag=True, help="print every target")
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="write the table to this file too")
 def main(
-    program: str, redux: Path, truth: Path, templates: Path, targets: int | None, every: bool, markdown: Path | None
+    program: str,
+    redux: Path,
+    truth: Path,
+    templates: Path,
+    targets: int | None,
+    galaxies: bool,
+    every: bool,
+    markdown: Path | None,
 ) -> None:
     """Print the success of redshifts by class of target."""
     known = simulated_targets(truth)
     rows: list[tuple[Any, ...]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = with_galaxies(templates, Path(scratch))
+        folder = with_galaxies(templates, Path(scratch)) if galaxies else templates
         for coadd in sorted(redux.glob("**/coadd-*.fits*")):
             out, start, before = Path(scratch) / f"redrock-{coadd.name}", time.monotonic(), os.times()
             step = RedshiftStep({"program": program, "templates": folder, "targets": targets})
