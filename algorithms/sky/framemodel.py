@@ -15,6 +15,7 @@ from algorithms.sky.linevariance import add_line_variance, learn_line_errors
 from algorithms.sky.ringing import learn_ringing, ringing_envelope
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
+from qlstream.datamodel.qframe import QFrame
 from qlstream.datamodel.sky import SkyModel
 
 Array = NDArray[np.float64]
@@ -43,22 +44,22 @@ def model_of_frame(
     bins, width, used = frame.per_bin(), frame.dwave, fitted.fibers
     bad = np.isinf(fitted.variance)
     stat = np.where(bad, 0.0, fitted.variance * width**2)
-    sky = np.where(bad, np.nan, fitted.flux * width).astype(np.float32)
-    whole, variance = sky.copy(), stat.astype(np.float32)
+    common = np.where(bad, np.nan, fitted.flux * width).astype(np.float32)
     level = line_level * _continuum(fitted.flux)
-    changes = measure_changes(bins.wave, bins.flux, bins.ivar, sky, level, used, nsig, allowed)
-    changes.apply(bins.wave, whole, variance)
+    given = _inverse(bins.ivar)
+    own = np.where((bins.ivar > 0) & ~bad, given - 2.0 * stat, -np.inf)[used]
+    own[fitted.outliers] = -np.inf
+    left = np.zeros(given.shape)
+    for _ in range(2):  # what lines leave behind is known once they are changed, and tells what their bins weigh
+        weight = _inverse(np.where(bins.ivar > 0, given + left, 0.0)).astype(np.float32)
+        changes = measure_changes(bins.wave, bins.flux, weight, common, level, used, nsig, allowed)
+        whole, variance = common.copy(), stat.astype(np.float32)
+        changes.apply(bins.wave, whole, variance)
+        left = _left_behind(bins, own + variance[used], whole, level, used)
+    sky = common.copy()
     changes.apply(bins.wave, sky, np.zeros_like(variance), with_scale=False)
-    sky[bad] = whole[bad] = 0.0
-    total = variance.astype(float)
-    if add_variance:
-        told = (bins.ivar[used] > 0) & ~bad[used] & ~fitted.outliers
-        own = np.where(told, _inverse(bins.ivar[used]) - 2.0 * stat[used], -np.inf)
-        residual, is_line = bins.flux[used] - whole[used], whole[used] > level * width
-        errors = learn_line_errors(residual, own + total[used], whole[used], is_line)
-        add_line_variance(bins.wave, whole, level, *errors, total)
-        somewhere = np.where(bad, np.nan, whole)
-        total += learn_ringing(residual, own + total[used], somewhere[used]) ** 2 * ringing_envelope(somewhere)
+    sky[bad] = 0.0
+    total = variance + left if add_variance else variance.astype(float)
     total = np.maximum(total, 0.01 * stat)
     mask = np.where(bad, SpecMask.BADSKY, 0).astype(np.uint32)
     mask[used] |= np.where(fitted.outliers, SpecMask.COSMIC, 0).astype(np.uint32)
@@ -76,6 +77,25 @@ def model_of_frame(
         skytargetid=targetid,
         meta={**frame.meta, **counts},
     )
+
+
+def _left_behind(bins: QFrame, noise: Array, sky: NDArray[np.float32], level: float, used: NDArray[np.int64]) -> Array:
+    """(nspec, n) variance that bright lines leave beyond noise, in themselves and by ringing beside them.
+
+    Parameters
+    ----------
+    bins : counts per bin
+    noise : (nused, n) variance that the sky fibers' residuals had if there were nothing but noise; -inf: unknown
+    sky : (nspec, n) the model [counts per bin]; nan where there is none
+    level : a bin is in a bright line if the sky exceeds this [counts/Angstrom]
+    used : (nused,) the sky fibers
+    """
+    out = np.zeros(sky.shape)
+    mine = sky[used]
+    residual, is_line = bins.flux[used] - mine, mine > level * bins.dwave[used]
+    add_line_variance(bins.wave, sky, level, *learn_line_errors(residual, noise, mine, is_line), out)
+    out += learn_ringing(residual, noise + out[used], mine) ** 2 * ringing_envelope(sky)
+    return out
 
 
 def subtract_model(frame: Frame, model: SkyModel, line_level: float) -> Frame:

@@ -40,7 +40,8 @@ def learn_ringing(residual: NDArray[np.floating[Any]], variance: Array, sky: NDA
     square = 0.0
     for _ in range(_ROUNDS):  # Fisher scoring
         weighted = part / (v + square * part)
-        before, square = square, max(square + weighted @ (r2 / (v + square * part) - 1.0) / (weighted @ weighted), 0.0)
+        step = float(weighted @ (r2 / (v + square * part) - 1.0) / (weighted @ weighted))
+        before, square = square, max(square + step, 0.0)
         if abs(square - before) <= 1e-6 * square:
             break
     return float(np.sqrt(square))
