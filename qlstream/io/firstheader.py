@@ -24,7 +24,10 @@ def read_first_header(path: Path | str) -> dict[str, Any]:
     path = existing_file(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            if file.read(6) != b"SIMPLE":
+                raise ValueError("it does not begin with SIMPLE")
+            file.seek(0)
             header = Header.fromfile(file)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BadFile(path, f"no readable FITS header: {error}") from None
     return {name: header[name] for name in header if name}
