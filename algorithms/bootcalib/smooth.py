@@ -6,7 +6,7 @@ import numpy as np
 from numpy.polynomial import legendre as series
 from numpy.typing import NDArray
 
-from algorithms.psffit.field import fit_field
+from algorithms.psffit.field import fit_field, shrunk_series
 from qlstream.numeric import legendre
 
 Array = NDArray[np.float64]
@@ -29,7 +29,8 @@ def fit_fiber_field(
 
     The shared field rejects what deviates, be it a whole fiber. What a fiber adds is then fitted to all it has, and
     only what deviates from its own series is rejected: so a fiber off its neighbours is followed, an outlier is not,
-    and a prior holds a fiber of which little was measured near its neighbours.
+    and priors, of the sizes that all fibers together make likely, hold a fiber of which little was measured near its
+    neighbours.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def fit_fiber_field(
     value, error : (nspec, n); error inf where nothing was measured
     bundle_of : (nspec,); a fiber that was nowhere measured adds what its neighbours of the same bundle do
     degree_fiber, degree : of the shared field
-    own_degree, own_prior : of what single fibers add, and its likely size in the unit of value
+    own_degree, own_prior : of what single fibers add, and its size in the unit of value at most, roughly
 
     Returns
     -------
@@ -69,11 +70,10 @@ def _own_series(u: Array, left: Array, error: Array, degree: int, prior: float) 
     own = np.zeros((len(left), degree + 1))
     if not measured.any():
         return own
-    stiff = np.eye(degree + 1) / prior**2
     for n in range(_ROUNDS):
         weight = ivar * soft
-        normal = np.einsum("fn,na,nb->fab", weight, basis, basis, optimize=True) + stiff
-        own = np.linalg.solve(normal, ((weight * left) @ basis)[:, :, None])[:, :, 0]
+        normal = np.einsum("fn,na,nb->fab", weight, basis, basis, optimize=True)
+        own = shrunk_series(normal, (weight * left) @ basis)
         residual = np.abs(left - own @ basis.T)
         pull = residual / np.where(measured, error, np.inf)
         scatter = max(1.4826 * float(np.median(pull[measured])), 1.0)

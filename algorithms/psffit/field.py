@@ -163,11 +163,11 @@ def _fit_own(u: Array, left: Array, error: Array, degree: int) -> Array:
         keep = use & (np.abs(pull - np.median(pull, axis=0)) < _CLIP * scatter)
         weight = np.where(keep, 1.0 / (np.where(use, error, 1.0) * scatter) ** 2, 0.0)
         normal = np.einsum("kf,ka,kb->fab", weight, basis, basis, optimize=True)
-        own = _shrunk(normal, ((weight * left).T @ basis))
+        own = shrunk_series(normal, ((weight * left).T @ basis))
     return own
 
 
-def _shrunk(normal: Array, right: Array) -> Array:
+def shrunk_series(normal: Array, right: Array) -> Array:
     """Posterior mean of (nfiber, m) coefficients under a prior of the size that makes the data most likely.
 
     By expectation and maximisation (Dempster et al. 1977) for a Student prior of _FREEDOM.

@@ -36,7 +36,7 @@ class Stiffness:
     own_degree: int = 3
     degree_fiber: int = 1
     degree_wave: int = 3
-    shape_degree_wave: int = 1
+    shape_degree_wave: int = 3
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class FitPSFStep(FileStep):
 
     class Params(Surroundings):
         gh_degree: int = Field(6, ge=2, le=8, description="degree of the Hermite terms")
-        legendre_degree_wave: int = Field(3, ge=0, le=6, description="degree of the widths over wavelength")
+        legendre_degree_wave: int = Field(3, ge=0, le=6, description="degree of widths and shape over wavelength")
         legendre_degree_x: int = Field(1, ge=0, le=4, description="degree of widths and shape over a bundle's fibers")
         trace_degree_wave: int = Field(5, ge=0, le=9, description="degree of the move of the traces over wavelength")
         half_size_x: int | None = Field(
@@ -90,7 +90,9 @@ class FitPSFStep(FileStep):
             bundles,
             FitLimits(
                 gh_degree=p.gh_degree,
-                stiffness=Stiffness(p.trace_degree_wave, 3, p.legendre_degree_x, p.legendre_degree_wave),
+                stiffness=Stiffness(
+                    p.trace_degree_wave, 3, p.legendre_degree_x, p.legendre_degree_wave, p.legendre_degree_wave
+                ),
                 tail_index=p.tail_index,
                 psf_error=p.psf_error,
             ),

@@ -184,6 +184,19 @@ def test_weights_from_the_counts_themselves_bias_faint_lines_and_those_of_the_mo
     assert widths["counts"] > 2 * widths["model"]
 
 
+def test_an_error_of_the_psf_that_is_granted_counts_in_chi2(truth: GaussHermitePSF) -> None:
+    """Gaussians cannot describe bright spots with Hermite terms: some percent are left, unless so much is granted."""
+    noisy, variance = expose(truth, LINES, np.full(LINES.size, 1e5), 4)
+    pixels = noisy.astype(np.float32), (1 / variance).astype(np.float32)
+    found = {}
+    for granted in (0.0, 0.03):
+        limits = FitLimits(gh_degree=2, psf_error=granted)
+        found[granted] = fit_psf(*pixels, start_from(truth), ArcLines.single(LINES), BUNDLES, limits)
+        print(f"psf_error {granted}: rchi2 {found[granted].rchi2}")
+    assert (found[0.0].rchi2 > 1.5).all()
+    assert (found[0.03].rchi2 < 0.75 * found[0.0].rchi2).all()
+
+
 def test_faint_companions_do_not_pull_a_line(truth: GaussHermitePSF) -> None:
     """A companion of 5 % stands 0.8 Angstrom beside every other line: by itself it would pull it by 0.07 pixel."""
     companions = LINES[::2] + 0.8
