@@ -18,8 +18,6 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ellipj, ellipk
 
-from qlstream.numeric.banded import factorize, inverse_band, solve
-
 Array = NDArray[np.float64]
 
 _TERMS = 22
@@ -82,20 +80,66 @@ def _spectral_range(band: Array) -> tuple[float, float]:
     return _RANGE * high, high
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _apply_root(band, shifts, factors, rows, root, applied):  # type: ignore[no-untyped-def]
-    work = np.empty_like(band)
-    vector = np.empty(rows.shape[1])
-    for j in range(shifts.size):
-        work[:] = band
-        work[:, 0] += shifts[j]
-        factorize(work)
-        for r in range(rows.shape[0]):
-            vector[:] = rows[r]
-            solve(work, vector)
-            applied[r] += factors[j] * (rows[r] - shifts[j] * vector)
-        root -= factors[j] * shifts[j] * inverse_band(work)
-        root[:, 0] += factors[j]
+    """All shifted systems side by side, so that the inner loops run over them: as `factorize`, `solve`, `inverse_band`.
+
+    Adds to `root` the band of the root, to `applied` what it makes of `rows`.
+    """
+    n, width = band.shape
+    nshift = shifts.size
+    u, x = np.empty((n, width, nshift)), np.empty((len(rows), n, nshift))
+    z = np.empty((width, width, nshift))  # of the inverse, the rows i ... i + width - 1, each where i % width says
+    scale, total = np.empty(nshift), np.empty(nshift)
+    for k in range(n):
+        for d in range(width):
+            u[k, d, :] = band[k, d]
+        for j in range(nshift):
+            u[k, 0, j] += shifts[j]
+        for r in range(len(rows)):
+            x[r, k, :] = rows[r, k]
+    for k in range(n):
+        last = min(width, n - k)
+        for j in range(nshift):
+            if not u[k, 0, j] > 0.0:
+                raise ValueError("banded matrix is not positive definite: an unknown has no data")
+            scale[j] = 1.0 / np.sqrt(u[k, 0, j])
+        for d in range(width):
+            for j in range(nshift):
+                u[k, d, j] *= scale[j]
+        for i in range(1, last):
+            for d in range(last - i):
+                for j in range(nshift):
+                    u[k + i, d, j] -= u[k, i, j] * u[k, i + d, j]
+        for r in range(len(rows)):
+            for j in range(nshift):
+                x[r, k, j] *= scale[j]
+            for i in range(1, last):
+                for j in range(nshift):
+                    x[r, k + i, j] -= u[k, i, j] * x[r, k, j]
+    for i in range(n - 1, -1, -1):
+        last = min(width, n - i)
+        for j in range(nshift):
+            scale[j] = 1.0 / u[i, 0, j]
+        for r in range(len(rows)):
+            for d in range(1, last):
+                for j in range(nshift):
+                    x[r, i, j] -= u[i, d, j] * x[r, i + d, j]
+            for j in range(nshift):
+                x[r, i, j] *= scale[j]
+                applied[r, i] += factors[j] * (rows[r, i] - shifts[j] * x[r, i, j])
+        for d in range(last - 1, -1, -1):
+            for j in range(nshift):
+                total[j] = scale[j] if d == 0 else 0.0
+            for e in range(1, last):
+                row, beyond = (i + min(d, e)) % width, abs(d - e)
+                for j in range(nshift):
+                    total[j] -= u[i, e, j] * z[row, beyond, j]
+            for j in range(nshift):
+                z[i % width, d, j] = total[j] * scale[j]
+                root[i, d] -= factors[j] * shifts[j] * z[i % width, d, j]
+        for j in range(nshift):
+            root[i, 0] += factors[j]
 
 
 @njit(nogil=True, cache=True)
