@@ -15,7 +15,6 @@ from algorithms.stars.surface import surface_around
 from algorithms.stars.windows import Window, of_the_star
 from qlstream.datamodel.stars import StarTemplates
 from qlstream.numeric.bspline import Knots
-from qlstream.numeric.deconvolution import spread
 
 Array = NDArray[np.float64]
 
@@ -105,7 +104,7 @@ def match_star(parts: Sequence[StarSpectrum], templates: StarTemplates, limits: 
     steps = round(limits.z_max / limits.z_step)
     redshift, _ = _redshift(counts, templates, np.eye(len(templates))[canonical], 0.0, steps, limits.z_step)
     every = np.arange(len(templates))
-    seen = [_seen(c, templates, every, redshift) for c in counts]
+    seen = [c.seen(templates, every, redshift) for c in counts]
     best = int(np.argmin(total_chi2(counts, seen)))
     counts = [_without_outliers(c, models[best]) for c, models in zip(counts, seen, strict=True)]
     at, coef, errors, _ = _refined(counts, templates, parameters, best, redshift)
@@ -147,16 +146,6 @@ def _without_outliers(counts: Counts, model: Array) -> Counts:
     return replace(counts, weight=weight)
 
 
-def _seen(counts: Counts, templates: StarTemplates, chosen: NDArray[np.int64], redshift: float) -> Array:
-    """(n, nwave) redshifted templates through the resolution of the spectrum."""
-    shifted = templates.wave * (1.0 + redshift)
-    left = np.clip(np.searchsorted(shifted, counts.wave) - 1, 0, shifted.size - 2)
-    share = np.clip((counts.wave - shifted[left]) / (shifted[left + 1] - shifted[left]), 0.0, 1.0)
-    rows = templates.flux[chosen]
-    on_grid = rows[:, left] * (1.0 - share) + rows[:, left + 1] * share
-    return np.stack([spread(counts.bands, row) for row in on_grid]) / counts.kept
-
-
 def _nearest(parameters: Array, at: Array) -> int:
     return int(np.argmin((((parameters - at) / _RANGE) ** 2).sum(axis=1)))
 
@@ -170,7 +159,7 @@ def _redshift(
     one = StarTemplates(templates.wave, mixture, *np.zeros((3, 1)))
 
     def scan(values: Array) -> Array:
-        return np.array([total_chi2(counts, [_seen(c, one, np.zeros(1, int), z) for c in counts])[0] for z in values])
+        return np.array([total_chi2(counts, [c.seen(one, np.zeros(1, int), z) for c in counts])[0] for z in values])
 
     coarse = around + step * np.arange(-steps, steps + 1.0, _COARSE)
     centre = coarse[np.argmin(scan(coarse))]
@@ -192,7 +181,7 @@ def _refined(
     at, extent = parameters[best], 0.5 * np.ptp(parameters, axis=0)
     for _ in range(_ROUNDS):
         surface = surface_around(parameters, best)
-        seen = [_seen(c, templates, surface.members, redshift) for c in counts]
+        seen = [c.seen(templates, surface.members, redshift) for c in counts]
         at, errors, chi2 = downhill(counts, surface, seen, at, extent)
         if (nearest := _nearest(parameters, at)) == best:
             break

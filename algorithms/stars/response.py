@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from qlstream.datamodel.stars import StarTemplates
 from qlstream.numeric.banded import factorize, solve
 from qlstream.numeric.bspline import Knots, add_sample, bridge_gaps, locate, value_at
 from qlstream.numeric.deconvolution import spread
@@ -44,6 +45,13 @@ class Counts:
         """(n,) part of the light that the resolution leaves in the grid, at its ends less than all."""
         return np.maximum(spread(self.bands, np.ones(self.wave.size)), 0.1)
 
+    def seen(self, templates: StarTemplates, chosen: NDArray[np.int64], redshift: float) -> Array:
+        """(nchosen, n) redshifted templates through the resolution; linear between their own wavelengths."""
+        shifted = templates.wave * (1.0 + redshift)
+        left = np.clip(np.searchsorted(shifted, self.wave) - 1, 0, shifted.size - 2)
+        share = np.clip((self.wave - shifted[left]) / (shifted[left + 1] - shifted[left]), 0.0, 1.0)
+        return np.asarray(_seen(templates.flux, chosen, left, share, self.bands, self.kept))
+
     def chi2(self, models: Array) -> Array:
         """(nmodel,) of each model (nmodel, n), which have passed the resolution, with its own response."""
         return np.asarray(_chi2(self.wave, self.flux, self.weight, np.ascontiguousarray(models), self.knots))
@@ -62,6 +70,24 @@ class Counts:
 def total_chi2(counts: Sequence[Counts], models: Sequence[Array]) -> Array:
     """(nmodel,) of all arms of a star, models (nmodel, n) for each."""
     return np.asarray(sum(c.chi2(m) for c, m in zip(counts, models, strict=True)))
+
+
+@njit(nogil=True, cache=True)
+def _seen(flux, chosen, left, share, bands, kept):  # type: ignore[no-untyped-def]
+    ndiag, n = bands.shape
+    half = ndiag // 2
+    out, row = np.zeros((chosen.size, n)), np.empty(n)
+    for m in range(chosen.size):
+        template = flux[chosen[m]]
+        for j in range(n):
+            row[j] = template[left[j]] * (1.0 - share[j]) + template[left[j] + 1] * share[j]
+        for k in range(ndiag):
+            shift = k - half  # bin j lights bin j + shift
+            for j in range(max(0, -shift), min(n, n - shift)):
+                out[m, j + shift] += bands[k, j] * row[j]
+        for j in range(n):
+            out[m, j] /= kept[j]
+    return out
 
 
 @njit(nogil=True, cache=True)

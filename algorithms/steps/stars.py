@@ -21,7 +21,7 @@ from algorithms.sky.framemodel import subtract_model
 from algorithms.stars.fit import Choice, fit_stars, star_targets
 from algorithms.stars.match import MatchLimits
 from algorithms.steps.surroundings import Surroundings, context_of
-from qlstream.calibration.served import MissingCalibration
+from qlstream.calibration.served import Calibration, MissingCalibration
 from qlstream.datamodel.frame import Frame
 from qlstream.io.fiberflat import read_fiberflat
 from qlstream.io.fluxcalib import write_fluxcalib
@@ -126,8 +126,9 @@ class FluxCalibStep(FileStep):
         p = self.params
         report(0.0, "reading")
         frame, flat, sky = read_frame(files["frame"]), read_fiberflat(files["fiberflat"]), read_sky(files["sky"])
-        context = context_of(frame.meta, p, FIBERFLAT=flat)
-        ready = _without_sky(ApplyFiberFlat_QL().run(frame, context), sky)
+        context = context_of(frame.meta, p)
+        parts = Calibration(context.camera, context.night, {"FIBERFLAT": flat}, context.calibration.cards)
+        ready = _without_sky(ApplyFiberFlat_QL().run(frame, replace(context, calibration=parts)), sky)
         report(0.4, "fitting")
         seeing = p.seeing or first_number(frame.meta, _SEEING, 1.1)
         limits = CalibrationLimits(

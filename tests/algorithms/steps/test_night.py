@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fitsio
@@ -18,7 +19,7 @@ from qlstream.calibration.served import MissingCalibration
 from qlstream.datamodel.qframe import CALIBRATED, ELECTRON
 from qlstream.instrument import load_instrument
 from qlstream.io.fluxcalib import read_fluxcalib
-from qlstream.io.frame import read_frame
+from qlstream.io.frame import read_frame, write_frame
 from qlstream.io.image import read_image
 from qlstream.io.sky import read_sky
 from qlstream.io.spectra import read_spectra
@@ -30,8 +31,9 @@ from qlstream.production.night import raw_exposures
 from qlstream.production.plan import OfflinePlan
 from qlstream.settings import Settings
 from qlstream.simulate.night import simulate_night
-from qlstream.simulate.schedule import plan_night
+from qlstream.simulate.schedule import CLEAR, plan_night
 from qlstream.simulate.targets import assign_targets
+from qlstream.simulate.throughput import atmosphere, build_throughput
 
 NIGHT = 20260115
 CAMERAS = ("b0", "r0", "z0")
@@ -130,7 +132,7 @@ def test_sky_fibers_hold_nothing_once_the_sky_is_off(night: Reduced) -> None:
 
 
 def test_stars_are_found_and_have_their_temperature(night: Reduced) -> None:
-    """Three stars of S/N 20 and more a bin of 5 Angstrom: some 100 K and 60 km/s, as the fit says itself."""
+    """Three stars of S/N 20 and more a bin of 5 Angstrom: some 200 K and 80 km/s, as the fit says itself."""
     (task,) = (t for t in night.tasks.values() if t.kind == "starfit")
     stars = read_stdstars(task.outputs[0][1])
     targets = assign_targets(night.instrument, plan_night(NIGHT, 1, KINDS)[-1], 1)
@@ -139,10 +141,10 @@ def test_stars_are_found_and_have_their_temperature(night: Reduced) -> None:
     table = stars.metadata
     error = table["TEFF"] - targets.shape[stars.fibers]
     print("T less truth", error.round(), "±", table["TEFF_ERR"].round(), "redshift", table["REDSHIFT"])
-    assert abs(error).max() < 250
+    assert abs(error).max() < 400
     assert abs(error / table["TEFF_ERR"]).max() < 4
     assert abs(table["REDSHIFT"] / table["REDSHIFT_ERR"]).max() < 4
-    assert table["REDSHIFT_ERR"].max() < 4e-4
+    assert table["REDSHIFT_ERR"].max() < 6e-4
 
 
 def test_calibrated_stars_have_their_true_flux(night: Reduced) -> None:
@@ -157,6 +159,37 @@ def test_calibrated_stars_have_their_true_flux(night: Reduced) -> None:
         ratio = np.nanmedian(np.where(good, frame.flux[points] / truth, np.nan), axis=1)
         print(camera, ratio.round(3))
         assert ratio == pytest.approx(np.ones(len(points)), abs=0.04)
+
+
+def test_flux_calibrations_tell_throughput_and_zero_point(night: Reduced) -> None:
+    """Of the median fiber at the middle of the arm, with the air: three stars and their photometry, within 4 %."""
+    exposure = plan_night(NIGHT, 1, KINDS)[-1]
+    for camera in CAMERAS:
+        cards = read_fluxcalib(night.output("fluxcalib", camera)).meta
+        wave = np.array([cards["CALWAVE"]])
+        through = build_throughput(night.instrument, camera, 1)
+        air = atmosphere(wave, exposure.airmass) * exposure.transparency / CLEAR
+        expected = float((through.of_arm(wave) * air * np.median(through.of_fibers(wave)))[0])
+        print(camera, {k: cards[k] for k in ("CALZP", "CALTHRU", "NSTDSTAR", "STARSNR", "CALAVG")}, f"{expected:.4f}")
+        assert cards["CALTHRU"] == pytest.approx(expected, rel=0.04)
+        assert cards["CALAVG"] == 0
+
+
+def test_stars_of_too_little_light_get_the_average_of_the_tree(night: Reduced, tmp_path: Path) -> None:
+    """A frame that knows a thirtieth of what it did: the tree's vector takes over, on the scale of the stars."""
+    task = night.task("fluxcalib", "r0")
+    files, dim, out = night.files(task), tmp_path / "frame.fits", tmp_path / "fluxcalib.fits"
+    frame = read_frame(files["frame"])
+    write_frame(dim, replace(frame, ivar=1e-3 * frame.ivar))
+    step = night.plan.step("fluxcalib", "r", {"camera": "r0", "calib": night.settings.calib, "redux": None})
+    step.run(StepFiles({**files.inputs, "frame": (dim,)}, {"fluxcalib": out}))
+    average, own = read_fluxcalib(out), read_fluxcalib(night.output("fluxcalib", "r0"))
+    print({k: average.meta[k] for k in ("CALAVG", "STARSNR")})
+    assert average.meta["STARSNR"] < 2
+    assert average.meta["CALAVG"] == pytest.approx(1.0, abs=0.1)
+    np.testing.assert_allclose(average.ivar * average.value**2, np.where(average.value > 0, 1.0, 0.0), rtol=1e-4)
+    both = (own.ivar > 0) & (own.mask == 0) & (average.value > 0)
+    assert np.median(average.value[both] / own.value[both]) == pytest.approx(1.0, abs=0.03)
 
 
 def test_without_a_flux_calibration_a_frame_is_sky_subtracted_counts(night: Reduced, tmp_path: Path) -> None:
