@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -16,8 +15,9 @@ from rich.table import Table
 
 from qlstream.cli.nightbar import NightBar
 from qlstream.cli.options import Night, calib_option, raw_option, redux_options
-from qlstream.engine.pool import preload
+from qlstream.engine.pool import NoWorker, preload
 from qlstream.engine.sweep import sweep_temporary
+from qlstream.engine.worker import DiskFull
 from qlstream.instrument import Instrument, instrument_of, load_instrument
 from qlstream.io.raw import read_exposure_header
 from qlstream.logging import start_logging
@@ -29,7 +29,7 @@ from qlstream.production.plan import OfflinePlan
 from qlstream.production.reduce import Production
 from qlstream.settings import Settings, load_settings
 from qlstream.store import tasks as ledger
-from qlstream.store.database import Store
+from qlstream.store.database import Store, StoreAway
 
 _LISTED = 20  # failed tasks that are told one by one
 
@@ -111,7 +111,9 @@ def _work(
         enter(store, dict(graph), redo)
 
         async def run() -> None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
+            working = asyncio.current_task()
+            assert working is not None
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
             follow = asyncio.ensure_future(bar.follow())
             try:
                 await Production(settings, store, plan, dict(graph), bar.told).run()
@@ -120,9 +122,11 @@ def _work(
 
         try:
             asyncio.run(run())
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             bar.print("stopped; the same command goes on where it was")
-            raise
+            raise click.Abort from None
+        except (DiskFull, NoWorker, StoreAway) as trouble:
+            raise click.ClickException(f"{trouble}; then the same command goes on where it was") from trouble
     click.echo(f"{night}: {_made_since(store, night, before)} of {len(graph)} tasks done now", err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,7 +37,7 @@ def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") 
     NotADirectoryError : there is no such folder
     """
     if not raw.is_dir():
-        raise NotADirectoryError(f"no folder of raw exposures {raw}; check --raw")
+        raise NotADirectoryError(errno.ENOTDIR, "no folder of raw exposures; check --raw", str(raw))
     found, faults = [], []
     for expid in list_exposures(night, raw=True, rawdata_dir=raw):
         place = Place(night, expid)

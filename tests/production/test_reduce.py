@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from pathlib import Path
 
 import fitsio
 import pytest
 
+from qlstream.engine.worker import DiskFull
 from qlstream.instrument import load_instrument
+from qlstream.production import reduce as reducing
+from qlstream.production.execute import log_of
 from qlstream.production.graph import Exposure, build_graph
 from qlstream.production.kinds import KINDS
 from qlstream.production.night import enter
@@ -39,7 +44,8 @@ def settings(tmp_path: Path) -> Settings:
 
 def exposures(folder: Path) -> list[Exposure]:
     raw = folder / "desi.fits"
-    fitsio.write(str(raw), None, clobber=True)
+    if not raw.exists():
+        fitsio.write(str(raw), None)
     cameras = ("b0", "r0", "b1", "r1")
     flavors = ("arc", "flat", "science")
     return [Exposure(NIGHT, n + 1, f, cameras, raw, 7 if f == "science" else None) for n, f in enumerate(flavors)]
@@ -105,3 +111,68 @@ def test_a_kind_can_be_redone(settings: Settings, tmp_path: Path) -> None:
         "coadd_7_p0_20260114",
         "coadd_7_p1_20260114",
     ]
+
+
+def test_a_raw_exposure_that_was_replaced_is_reduced_anew(settings: Settings, tmp_path: Path) -> None:
+    reduce(settings, tmp_path, plan())
+    later = time.time() + 5
+    os.utime(tmp_path / "desi.fits", (later, later))
+    again = reduce(settings, tmp_path, plan())
+    assert {state for name, state in again.items() if name.startswith("preproc")} == {"worked"}
+
+
+def test_a_worker_that_dies_costs_one_more_try(settings: Settings, tmp_path: Path) -> None:
+    found = reduce(settings, tmp_path, plan(sky="noting_steps:DiesOnce"))
+    assert settings.redux is not None
+    assert list(settings.redux.rglob("died")), "a worker was lost"
+    assert set(found.values()) == {"worked"}
+
+
+def test_a_task_that_kills_its_workers_fails_and_the_others_go_on(settings: Settings, tmp_path: Path) -> None:
+    found = reduce(settings, tmp_path, plan(extract="noting_steps:DiesOnR1"))
+    assert found["extract_r1_00000003"] == "failed"
+    assert found["coadd_7_p1_20260114"] == "worked"
+    assert settings.redux is not None
+    with Store.open(None, settings.redux) as store:
+        reasons = {row["name"]: row["reason"] for row in ledger.of_state(store, "failed")}
+    assert "killed by SIGKILL" in reasons["extract_r1_00000003"]
+    assert "2 times" in reasons["extract_r1_00000003"]
+
+
+def test_the_log_of_a_failed_task_has_its_traceback(settings: Settings, tmp_path: Path) -> None:
+    reduce(settings, tmp_path, plan(extract="noting_steps:FailsOnR1"))
+    assert settings.redux is not None
+    graph = build_graph(exposures(tmp_path), load_instrument("mini"), settings.redux, plan().steps)
+    text = log_of(graph["extract_r1_00000003"], settings.redux).read_text()
+    assert "Traceback" in text
+    assert "r1 cannot be extracted" in text
+
+
+def test_a_full_disk_ends_the_run_and_fails_no_task(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reducing, "PATIENCE_S", 0.1)
+    full = settings.model_copy(update={"engine": settings.engine.model_copy(update={"low_water_mb": 10**12})})
+    with pytest.raises(DiskFull, match="make room"):
+        reduce(full, tmp_path, plan())
+    assert set(reduce(settings, tmp_path, plan()).values()) == {"worked"}
+
+
+def test_two_at_the_same_time_share_the_work(settings: Settings, tmp_path: Path) -> None:
+    assert settings.redux is not None
+    settings.redux.mkdir()
+    with Store.open(None, settings.redux) as store, Store.open(None, settings.redux) as other:
+        graph = build_graph(exposures(tmp_path), load_instrument("mini"), settings.redux, plan().steps)
+
+        async def both() -> None:
+            one, two = (Production(settings, s, plan(), graph, workers=1) for s in (store, other))
+            enter(store, graph)
+            first = asyncio.create_task(one.run())
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(enter, other, graph)
+            await asyncio.gather(first, two.run())
+
+        asyncio.run(both())
+        done = ledger.of_state(store, "done")
+    assert len(done) == len(graph)
+    assert {row["attempt"] for row in done} == {1}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 
 from qlstream.io.fitsfile import HDU, write_fits
@@ -32,3 +35,25 @@ class FailsOnR1(Note):
         if any("r1-" in path.name for path in files.outputs.values()):
             raise ValueError("r1 cannot be extracted")
         super().run(files, report)
+
+
+class DiesOnR1(Note):
+    """As Note, but takes its process with it on camera r1."""
+
+    def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
+        if any("r1-" in path.name for path in files.outputs.values()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().run(files, report)
+
+
+class DiesOnce(Note):
+    """As Note, but the first process that comes by dies."""
+
+    def run(self, files: StepFiles, report: Report = lambda share, what: None) -> None:
+        (first, *_) = files.outputs.values()
+        try:
+            (first.parents[2] / "died").touch(exist_ok=False)
+        except FileExistsError:
+            super().run(files, report)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)

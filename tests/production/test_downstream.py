@@ -1,0 +1,75 @@
+"""The reduction beside the quicklook: what exposures ask for, and who goes first."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import fitsio
+import pytest
+import yaml
+
+from qlstream.production.downstream import Downstream
+from qlstream.settings import Settings
+from qlstream.store import exposures, jobs
+from qlstream.store import tasks as ledger
+from qlstream.store.database import Store
+from qlstream.store.exposures import Facts
+from qlstream.store.jobs import Policy
+
+NIGHT = 20260114
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "stages")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump({"steps": {kind: {"run": "noting_steps:Note"} for kind in ("preproc", "psf")}}))
+    redux = tmp_path / "redux"
+    redux.mkdir()
+    known = {"raw": tmp_path, "redux": redux, "instrument": "mini", "engine": {"workers": 1}}
+    return Settings.model_validate({**known, "offline": {"plan": plan}})
+
+
+def arrive(store: Store, folder: Path, expid: int) -> None:
+    """An arc of one camera, which waits for the quicklook."""
+    path = folder / f"desi-{expid}.fits"
+    fitsio.write(str(path), None)
+    facts = Facts("arc", "ARC", 61056.0 + expid, ("b0",), (), "", None, 5.0)
+    with store.write() as conn:
+        exposures.see(conn, "test", NIGHT, expid, path, "1", "a new file")
+        exposures.open_for_processing(conn, "test", NIGHT, expid, path, facts, f"content {expid}", "1")
+
+
+def quicklook(store: Store) -> None:
+    """The camera that waits is done."""
+    job = jobs.claim_next(store, "test", Policy())
+    assert job is not None
+    jobs.close(store, "test", job.id, job.attempt, "done")
+
+
+def test_exposures_are_reduced_once_they_are_done_and_only_while_no_camera_waits(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert settings.redux is not None
+    with Store.open(None, settings.redux) as store:
+        arrive(store, tmp_path, 1)
+        quicklook(store)
+        arrive(store, tmp_path, 2)
+
+        async def run() -> None:
+            downstream = Downstream(settings, store)
+            working = asyncio.create_task(downstream.run())
+            async with asyncio.timeout(20):
+                while not ledger.states(store):
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.5)
+                assert ledger.states(store) == {"preproc": {"ready": 1}, "psf": {"waiting": 1}}, "exposure 2 waits"
+                await asyncio.to_thread(quicklook, store)
+                while ledger.states(store) != {"preproc": {"done": 2}, "psf": {"done": 2}}:
+                    await asyncio.sleep(0.02)
+                await downstream.finished()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+        asyncio.run(run())
