@@ -181,11 +181,13 @@ def _fit_bundle(
         weight = pixels.weights(model, max(background, np.float32(0.0)), limits.psf_error)
         shape = None
         if n > 0 and (limits.gh_degree > 2 or limits.tail_index is not None):  # places come first
-            slopes = None if limits.tail_index is None else tail_images(psf, lines, spots)
+            slopes, shared = None, 1.0
+            if limits.tail_index is not None:
+                slopes, shared = tail_images(psf, lines, spots, flux, pixels.data.shape)
             shape = _moments(psf, lines, spots, flux, residual, weight, limits.gh_degree, first, slopes)
             shape = shape.in_units_of(expected)
             if slopes is not None:
-                psf, tail, settled = move_tail(psf, lines.wave, shape, good)
+                psf, tail, settled = move_tail(psf, lines.wave, shape, good, shared)
         measured = Measured(lines.wave, lines.blur, good, place, shape)
         psf, moved = move_psf(psf, start, measured, limits.stiffness)
         if moved < limits.tolerance and n > 1 and settled:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.extract.spectroperfect.spots import Spots
+from algorithms.extract.spectroperfect.system import project
 from algorithms.psffit.arclines import ArcLines
 from algorithms.psffit.field import fit_field
 from algorithms.psffit.moments import Moments
@@ -38,15 +39,39 @@ def with_tail(psf: GaussHermitePSF, index: float) -> GaussHermitePSF:
     return replace(psf, coef={**added, **psf.coef, "TAILINDE": index * one})
 
 
-def tail_images(psf: GaussHermitePSF, lines: ArcLines, spots: Spots) -> Array:
-    """(1, nline, nfiber, height, width) tails of amplitude 1 of `spots`, which are those of `psf`."""
+def tail_images(
+    psf: GaussHermitePSF, lines: ArcLines, spots: Spots, flux: Array, shape: tuple[int, ...]
+) -> tuple[Array, float]:
+    """Light of tails of amplitude 1 under every spot, in units of its flux; in how many spots a pixel lies on average.
+
+    The tails of all spots together: those of the neighbours reach as far, and change with its own.
+
+    Parameters
+    ----------
+    spots, flux : of `psf`, (nline, nfiber)
+    shape : of the image
+
+    Returns
+    -------
+    (1, nline, nfiber, height, width), -
+    """
     amplitude = psf.coef["TAILAMP"].copy()
     amplitude[:, 0] += 1.0
-    return (lines.spots(replace(psf, coef={**psf.coef, "TAILAMP": amplitude})).image - spots.image)[None]
+    tails = lines.spots(replace(psf, coef={**psf.coef, "TAILAMP": amplitude})).image - spots.image
+    light, times = np.zeros(shape), np.zeros(shape)
+    project(tails, spots.row, spots.column, flux, light)
+    out = np.zeros_like(tails)
+    height, width = tails.shape[2:]
+    for k, f in np.argwhere((flux > 0) & lines.alone[:, None]):
+        y, x = spots.row[k, f], spots.column[k, f]
+        if y >= 0 and x >= 0 and y + height <= shape[0] and x + width <= shape[1]:
+            out[k, f] = light[y : y + height, x : x + width] / flux[k, f]
+            times[y : y + height, x : x + width] += 1.0
+    return out[None], float(times[times > 0].mean()) if times.any() else 1.0
 
 
 def move_tail(
-    psf: GaussHermitePSF, wave: Array, moments: Moments, good: NDArray[np.bool_]
+    psf: GaussHermitePSF, wave: Array, moments: Moments, good: NDArray[np.bool_], shared: float
 ) -> tuple[GaussHermitePSF, Tail, bool]:
     """The tail that the spots ask for, linear in wavelength; and whether it is the one they had, within its error.
 
@@ -54,11 +79,12 @@ def move_tail(
     ----------
     psf : with a tail, about which the spots were measured
     moments : with `tail_images` as `extra`
+    shared : in how many spots a pixel lies on average; so many measurements are one
     """
     u = legendre.reduced(wave, psf.wavemin, psf.wavemax)
     value, error = moments.extra[:, :, 0], np.where(good, moments.extra_error[:, :, 0], np.inf)
     change = fit_field(u, value, error, 0, 1, -1, np.zeros(wave.size))
-    sigma = max(change.scatter, 1.0) / float(np.sqrt((1.0 / error**2).sum()))
+    sigma = max(change.scatter, 1.0) * float(np.sqrt(shared / (1.0 / error**2).sum()))
     amplitude = np.pad(psf.coef["TAILAMP"], ((0, 0), (0, max(0, 2 - psf.coef["TAILAMP"].shape[1]))))
     amplitude[:, :2] += legendre.fit(np.array([-1.0, 1.0]), change.at(np.array([-1.0, 1.0])), 1)
     moved = replace(psf, coef={**psf.coef, "TAILAMP": amplitude})
