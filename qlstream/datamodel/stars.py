@@ -52,8 +52,10 @@ class StdStars:
     wave : (nwave,) float64 [Angstrom]
     flux : (nstar, nwave) float64 [1e-17 erg/s/cm2/Angstrom], as they reach the atmosphere
     fibers : (nstar,) int32
-    metadata : table with TARGETID, FIBER, LOGG, TEFF, FEH, CHI2DOF, REDSHIFT, DATA_G-R, MODEL_G-R, BLUE_SNR ...
-    coef : (nstar, ntemplate) float64, weights of the templates
+    metadata : table with TARGETID, FIBER, LOGG, TEFF, FEH and REDSHIFT, their errors TEFF_ERR ..., CHI2DOF, EBV,
+        DATA_<color> and MODEL_<color> (G-R or GAIA-BP-RP, without dust), BLUE_SNR ...
+    coef : (nstar, ntemplate) float64, weights of the templates as they are in their file, summing to 1; a surface
+        through neighbouring templates makes some negative
     fibermap : rows of the stars, or None
     inputs : table NIGHT, EXPID, CAMERA of the frames used, or None
     meta : header cards
