@@ -5,8 +5,8 @@
 DIR holds raw/, calib/ and redux/ of a night reduced by `qlstream reduce` (as `benchmarks.offline.truth --folder` makes
 it), PYTHON an interpreter that has desispec. Each side takes the products of that night into memory and calls the
 function that does the step, in a process of its own with one thread; of two calls the quicker one counts, since the
-first may compile, or only one if it took longer than a minute. Only the standard stars and the trace shifts are timed
-from files to file, as desispec has them as commands. The last column is theirs over ours: above 1 we are quicker.
+first may compile, or only one if it took longer than a minute. Only the standard stars are timed from files to file,
+as desispec has them as a command. The last column is theirs over ours: above 1 we are quicker.
 """
 
 from __future__ import annotations
