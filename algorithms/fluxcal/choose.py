@@ -44,7 +44,7 @@ def choose_stars(frame: Frame, stars: StdStars, cuts: StarCuts) -> tuple[NDArray
     here = np.isin(stars.fibers, frame.fibers)
     chi2 = table["CHI2DOF"]
     ebv = table["EBV"] if "EBV" in (table.dtype.names or ()) else np.zeros(len(table))
-    off = np.abs(table[f"DATA_{name}"] - table[f"MODEL_{name}"]) > cuts.color + 0.2 * ebv
+    off = ~(np.abs(table[f"DATA_{name}"] - table[f"MODEL_{name}"]) <= cuts.color + 0.2 * ebv)  # not known is off
     scatter = 1.4826 * float(np.median(np.abs(chi2 - np.median(chi2))))
     reasons = {
         "are not in this frame": ~here,

@@ -82,8 +82,15 @@ def fit_stars(
     Raises
     ------
     MissingCalibration : no star is good enough
+    ValueError : the frames are not of the same fibers
     """
     choice = choice or Choice()
+    for frame in frames:
+        if not np.array_equal(frame.fibers, frames[0].fibers):
+            raise ValueError(
+                f"fit_stars: the frames of {frames[0].camera} and {frame.camera} are of different fibers; give those "
+                "of one petal and one tile"
+            )
     fibermap = next((f.fibermap for f in frames if f.fibermap is not None), None)
     if fibermap is None:
         raise MissingCalibration("no fibermap in these frames, so it is not known which fibers look at stars")
@@ -150,19 +157,30 @@ def _snr(frames: Sequence[Frame], fibers: NDArray[np.int64]) -> Array:
     """(n,) median S/N per bin, of all exposures together."""
     total = np.zeros(len(fibers))
     for frame in frames:
-        value = np.where(frame.ivar[fibers] > 0, frame.flux[fibers] * np.sqrt(frame.ivar[fibers]), 0.0)
+        ivar = np.where(frame.mask[fibers] == 0, frame.ivar[fibers], 0.0)
+        value = frame.flux[fibers] * np.sqrt(ivar)
         total += np.clip(np.median(value, axis=1), 0, None) ** 2
     return np.sqrt(total)
 
 
 def _combined(frames: Sequence[Frame], k: int) -> StarSpectrum:
-    """One star in one arm, exposures averaged with weights median(flux ivar): what each says of the star's scale."""
+    """One star in one arm: its exposures on the scale of the best, so that a bin which one lacks makes no step."""
     ivar = np.stack([np.where(f.mask[k] == 0, f.ivar[k], 0.0) for f in frames])
-    total = ivar.sum(axis=0)
-    safe = np.where(total > 0, total, 1.0)
-    flux = (ivar * np.stack([f.flux[k] for f in frames])).sum(axis=0) / safe
-    best = int(np.argmax(ivar.sum(axis=1)))
+    flux = np.stack([f.flux[k] for f in frames])
+    best = int(np.argmax(np.median(flux * np.sqrt(ivar), axis=1)))  # by S/N: a cloudy one has the largest ivar
+    scale = np.array([_brightness(q, flux[best], (w > 0) & (ivar[best] > 0)) for q, w in zip(flux, ivar, strict=True)])
+    scale = scale[:, None]
+    total = (scale**2 * ivar).sum(axis=0)
+    flux = (scale * ivar * flux).sum(axis=0) / np.where(total > 0, total, 1.0)
     return StarSpectrum(frames[0].wave, flux, total, frames[best].resolution_of(k).data)
+
+
+def _brightness(flux: Array, other: Array, shared: NDArray[np.bool_]) -> float:
+    """Of a spectrum relative to another one, by the bins that both have; 0 for one without light."""
+    if not shared.any():
+        return 0.0
+    level = float(np.median(other[shared]))
+    return max(float(np.median(flux[shared])) / level, 0.0) if level > 0 else 1.0
 
 
 def _product(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from algorithms.fluxcal.average import Conditions, average_fluxcalib, mean_vector
-from algorithms.fluxcal.stage import first_number
+from algorithms.fluxcal.stage import SEEING_CARDS, first_number
 from qlstream.io.errors import BadFile
 from qlstream.io.fluxcalib import read_fluxcalib, write_average_fluxcalib
 from qlstream.pipeline.algorithm import StageParams
@@ -19,7 +19,7 @@ from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 Array = NDArray[np.float64]
 
 _UNIT = "10**+17 cm2 electron / erg"  # per second of exposure
-_CONDITIONS = (("EXPTIME",), ("AIRMASS",), ("SEEING", "ETCSEENG", "PMSEEING"), ("TRANSPAR", "ETCTRANS"))
+_CONDITIONS = (("EXPTIME",), ("AIRMASS",), SEEING_CARDS, ("TRANSPAR", "ETCTRANS"))
 
 
 class AverageFluxCalibStep(FileStep):

@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
 from algorithms.fluxcal.choose import StarCuts
-from algorithms.fluxcal.stage import first_number
+from algorithms.fluxcal.stage import first_number, seeing_of
 from algorithms.fluxcal.starfit import FitLimits
 from algorithms.fluxcal.vector import CalibrationLimits, compute_fluxcalib
 from algorithms.fluxcal.zeropoint import calibration_cards
@@ -23,6 +23,7 @@ from algorithms.stars.match import MatchLimits
 from algorithms.steps.surroundings import Surroundings, context_of
 from qlstream.calibration.served import Calibration, MissingCalibration
 from qlstream.datamodel.frame import Frame
+from qlstream.datamodel.sky import SkyModel
 from qlstream.io.fiberflat import read_fiberflat
 from qlstream.io.fluxcalib import write_fluxcalib
 from qlstream.io.frame import read_frame
@@ -34,8 +35,7 @@ from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 
 Array = NDArray[np.float64]
 
-_SEEING = ("SEEING", "ETCSEENG", "PMSEEING")
-_LINE_LEVEL = 3.0
+_LINE_LEVEL = 3.0  # as by default in `cframe` and `sky`
 _WINDOW = r"^[0-9.]+-[0-9.]+$"
 
 
@@ -130,7 +130,7 @@ class FluxCalibStep(FileStep):
         parts = Calibration(context.camera, context.night, {"FIBERFLAT": flat}, context.calibration.cards)
         ready = _without_sky(ApplyFiberFlat_QL().run(frame, replace(context, calibration=parts)), sky)
         report(0.4, "fitting")
-        seeing = p.seeing or first_number(frame.meta, _SEEING, 1.1)
+        seeing = p.seeing or seeing_of(frame.meta)
         limits = CalibrationLimits(
             StarCuts(p.color, p.chi2dof, p.chi2_nsig, p.min_color), FitLimits(p.nsig, p.nsig_scale, bend=p.bend)
         )
@@ -151,8 +151,8 @@ def _average(frame: Frame, context: Context, seeing: float, exptime: float) -> A
     return average.at(ground, first_number(frame.meta, ("AIRMASS",), 1.0), seeing) * exptime
 
 
-def _without_sky(frame: Frame, sky: object) -> Frame:
-    return subtract_model(frame, sky, _LINE_LEVEL)  # type: ignore[arg-type]
+def _without_sky(frame: Frame, sky: SkyModel) -> Frame:
+    return subtract_model(frame, sky, _LINE_LEVEL)
 
 
 def _templates(params: StarStep.Params) -> Path | None:

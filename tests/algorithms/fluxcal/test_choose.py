@@ -75,3 +75,9 @@ def test_if_none_is_left_the_reasons_are_counted() -> None:
         MissingCalibration, match=r"none of the 6 .*calibrate r0: 2 have a model whose colour G-R .* 4 have"
     ):
         choose_stars(frame(), given, StarCuts())
+
+
+def test_a_star_of_unknown_colour_takes_no_part() -> None:
+    given = stars()
+    given.metadata["DATA_G-R"][1] = np.nan
+    assert chosen(given) == np.delete(FIBERS, 1).tolist()

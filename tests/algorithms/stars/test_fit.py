@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from speclite import filters
 
 from algorithms.fluxcal.choose import StarCuts, choose_stars
-from algorithms.stars.fit import Choice, fit_stars, star_fibers
+from algorithms.stars.fit import Choice, _combined, fit_stars, star_fibers
 from algorithms.stars.match import MatchLimits
 from algorithms.stars.photometry import GAIA, NORTH, SOUTH, photometry_of
 from qlstream.calibration.served import MissingCalibration
@@ -190,3 +190,24 @@ def test_weights_of_the_templates_give_the_model(petal: Frame) -> None:
     near = np.abs(scaled.metadata["REDSHIFT"])[:, None] * FINE < 1.0  # coefficients are those at rest
     spread_of = (ratio / np.median(ratio, axis=1, keepdims=True) - 1)[near]
     assert np.abs(spread_of).max() < 0.02
+
+
+def test_a_bin_that_one_exposure_lacks_makes_no_step_in_a_star(petal: Frame) -> None:
+    """Clouds take 80 % of the second exposure, a bad column a stretch of the first; both have the noise of the sky."""
+    rng, true = np.random.default_rng(2), 1000.0 + WAVE - WAVE[0]
+    sigma, shape = 5.0, petal.flux.shape
+    one = replace(petal, flux=true + sigma * rng.normal(size=shape), ivar=np.full(shape, sigma**-2))
+    two = replace(one, flux=0.2 * true + sigma * rng.normal(size=shape))
+    mask = petal.mask.copy()
+    mask[:, 500:520] = 1
+    star = _combined([replace(one, mask=mask), two], 0)
+    pull = (star.flux - true) * np.sqrt(star.ivar)
+    assert np.abs(pull[500:520]).max() < 4.5
+    assert np.std(pull) == pytest.approx(1, abs=0.1)
+    assert star.ivar[0] == pytest.approx((1 + 0.2**2) / sigma**2, rel=0.01)
+    assert star.ivar[510] == pytest.approx(0.2**2 / sigma**2, rel=0.01)
+
+
+def test_frames_of_other_fibers_are_refused(petal: Frame) -> None:
+    with pytest.raises(ValueError, match="different fibers"):
+        fit_stars([petal, replace(petal, fibers=petal.fibers + 1, fibermap=None)], templates(), MatchLimits())
