@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 _FEWEST_FOR_A_TERM = 4  # exposures
 _LEAST = 0.1, 0.2  # standard deviations of airmass and seeing [arcsec] below which a term is not told
 _CLOUDS = 4.0  # [sigma of all exposures] by which a dim one is left out
+_MOST = 0.5  # of the bins of the fullest exposure: one with less is none
 _PASSES = 5
 
 
@@ -41,11 +42,12 @@ def average_fluxcalib(
     """Average vector, and the change of its magnitude with airmass and seeing at each wavelength.
 
     At each wavelength lines are fitted to the magnitudes of the vectors, over exposure time and transparency, by least
-    squares. Exposures without valid conditions, and those that are dimmer or brighter at all wavelengths than the
-    others, do not count; terms for which the conditions hardly vary are 0.
+    squares. Exposures without valid conditions, with less than half of the bins of the others, and those that are
+    dimmer or brighter at all wavelengths than the others, do not count; bins that one of the rest lacks are 0, and so
+    are terms for which the conditions hardly vary.
 
-    Where transparency was not measured, each exposure is brought to the scale of the median one first: clouds would
-    make airmass terms. Then the terms tell colour alone; their median over wavelength is 0.
+    Where transparency was not measured, all exposures are brought to the mean of their scales first: clouds would make
+    airmass terms. Then the terms tell colour alone; their median over wavelength is 0.
 
     Parameters
     ----------
@@ -59,14 +61,19 @@ def average_fluxcalib(
 
     Raises
     ------
-    MissingCalibration : no exposure has valid conditions
+    MissingCalibration : no exposure has valid conditions and bins, or no bin is good in all of them
     """
     valid = (conditions.airmass >= 1) & (conditions.seeing > 0) & (conditions.exptime > 0)
     valid &= np.isfinite(conditions.airmass + conditions.seeing)
+    number = np.isfinite(vectors).sum(axis=1)
+    valid &= (number > 0) & (number >= _MOST * number.max(initial=0))
     if not valid.any():
         raise MissingCalibration(
-            f"none of {len(vectors)} exposures has EXPTIME, an AIRMASS of at least 1 and a SEEING in its header"
+            f"none of {len(vectors)} exposures has EXPTIME, an AIRMASS of at least 1 and a SEEING in its header, and "
+            "good bins"
         )
+    if not np.isfinite(vectors[valid]).all(axis=0).any():
+        raise MissingCalibration(f"no bin is good in all of {valid.sum()} exposures; are they of one camera?")
     airmass, seeing = conditions.airmass[valid], conditions.seeing[valid]
     rate = vectors[valid] / conditions.exptime[valid][:, None]
     magnitude = -2.5 * np.log10(rate / _brightness(rate, conditions.transparency[valid])[:, None])
@@ -101,12 +108,13 @@ def _brightness(rate: Array, transparency: Array) -> Array:
     """(n,) by what to divide each exposure: what was measured, or else what makes them alike, 1 on average."""
     if (transparency > 0).all():
         return transparency
-    found = np.nanmedian(rate / np.nanmedian(rate, axis=0), axis=1)
+    told = np.isfinite(rate).all(axis=0)
+    found = np.median(rate[:, told] / np.median(rate[:, told], axis=0), axis=1)
     return np.asarray(found / found.mean())
 
 
 def _fit(magnitude: Array, design: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Terms (3, nwave), nan where no exposure tells, and which exposures made them."""
+    """Terms (3, nwave), nan where an exposure does not tell, and which exposures made them."""
     kept = np.ones(len(magnitude), dtype=bool)
     told = np.isfinite(magnitude).all(axis=0)
     terms = np.full((design.shape[1], magnitude.shape[1]), np.nan)

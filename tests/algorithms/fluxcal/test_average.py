@@ -153,3 +153,19 @@ def test_the_step_makes_a_file_that_a_calibration_tree_may_hold(tmp_path: Path) 
     write_fluxcalib(own, FrameFluxCalib(WAVE + 1, short.value, short.ivar, short.mask, meta=short.meta))
     with pytest.raises(BadFile, match="as in the others"):
         AverageFluxCalibStep().run(StepFiles({"fluxcalibs": (paths[0], own)}, {"fluxcalib": out}))
+
+
+@pytest.mark.parametrize("transparent", [True, False])
+def test_an_exposure_with_few_good_bins_does_not_take_those_of_the_others(transparent: bool) -> None:
+    vectors, conditions = exposures(transparent)
+    vectors[3], vectors[4, 100:], vectors[:, :7] = np.nan, np.nan, np.nan
+    average = average_fluxcalib(WAVE, vectors, conditions)
+    assert average.meta["NEXP"] == N - 2
+    assert (average.value[7:] > 0).all()
+    assert (average.value[:7] == 0).all()
+    with pytest.raises(MissingCalibration, match="good bins"):
+        average_fluxcalib(WAVE, np.full_like(vectors, np.nan), conditions)
+    half = np.arange(WAVE.size) < WAVE.size // 2
+    vectors[::2, half], vectors[1::2, ~half] = np.nan, np.nan
+    with pytest.raises(MissingCalibration, match="no bin"):
+        average_fluxcalib(WAVE, vectors, conditions)
