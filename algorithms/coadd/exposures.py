@@ -39,6 +39,10 @@ def coadd(spectra: Spectra, cosmics_nsig: float = 4.0, normalize: bool = True) -
     -------
     Spectra with one row per target, in the order of their first appearance; `exp_fibermap` has the old rows,
     `scores` their TSNR2 and effective times added up
+
+    Raises
+    ------
+    ValueError : there are no spectra
     """
     chosen = choose_exposures(spectra, cosmics_nsig, normalize)
     bands = {
@@ -57,7 +61,7 @@ def coadd_on_grid(spectra: Spectra, wave: Array, cosmics_nsig: float = 4.0, norm
 
     Raises
     ------
-    ValueError : a band has no resolution
+    ValueError : there are no spectra, or a band has no resolution
     """
     chosen = choose_exposures(spectra, cosmics_nsig, normalize)
     factor = chosen.norms.factor[:, None]
@@ -87,7 +91,14 @@ class Chosen:
 
 
 def choose_exposures(spectra: Spectra, cosmics_nsig: float, normalize: bool) -> Chosen:
-    """Good exposures, without cosmic rays, and their factors; parameters as of `coadd`."""
+    """Good exposures, without cosmic rays, and their factors; parameters as of `coadd`.
+
+    Raises
+    ------
+    ValueError : there are no spectra
+    """
+    if not len(spectra):
+        raise ValueError("coadd: no spectra given; their fibermap has no rows")
     rows = Rows.of(spectra.fibermap["TARGETID"])
     used = {name: _good_exposures(spectra.fibermap, name) for name in spectra.bands}
     clean = {

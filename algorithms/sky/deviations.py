@@ -107,10 +107,12 @@ def _estimate(normal: Array, rhs: Array, prior: Array) -> tuple[Array, Array]:
 @njit(nogil=True, cache=True, inline="always")
 def _templates(s, j, out):  # type: ignore[no-untyped-def]
     """What the changes do to bin j of the model s; False if it does not reach far enough."""
-    if j < _REACH or j >= s.size - _REACH or np.isnan(s[j - _REACH]) or np.isnan(s[j + _REACH]):
+    if j < _REACH or j >= s.size - _REACH:
         return False
     c = s[j]
     one, two, three = s[j - 1] + s[j + 1], s[j - 2] + s[j + 2], s[j - 3] + s[j + 3]
+    if np.isnan(c + one + two + three):
+        return False
     out[0] = c
     out[1] = (8.0 * (s[j + 1] - s[j - 1]) - (s[j + 2] - s[j - 2])) / 12.0
     out[2] = one - 2.0 * c

@@ -28,10 +28,10 @@ def read_spectrum(path: Path) -> tuple[Array, Array]:
         table = np.loadtxt(path, ndmin=2)  # unpacks .gz by itself
     except ValueError as error:
         raise ValueError(f"{path}: {error}; two columns, wavelength [Angstrom] and flux, are expected") from None
-    if table.shape[1] < 2 or len(table) < 2 or not (np.diff(table[:, 0]) > 0).all():
+    if table.shape[1] < 2 or len(table) < 2 or not (np.diff(table[:, 0]) > 0).all() or not np.isfinite(table).all():
         raise ValueError(
             f"{path} holds a table of {table.shape[0]} x {table.shape[1]} numbers; two columns, increasing wavelength "
-            "[Angstrom] and flux, are expected"
+            "[Angstrom] and flux, all of them finite, are expected"
         )
     return table[:, 0], table[:, 1]
 

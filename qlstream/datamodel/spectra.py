@@ -176,8 +176,8 @@ class Spectra:
         if lacking and "FIBERSTATUS" in _names(self) and "FIBERSTATUS" in _names(other):
             fibermap["FIBERSTATUS"] |= np.where(old >= 0, self.fibermap["FIBERSTATUS"][old], 0)
         scores = other.scores
-        if scores is not None and self.scores is not None:
-            scores = _completed(scores, self.scores, old)
+        if self.scores is not None:
+            scores = _completed(other.fibermap[["TARGETID"]] if scores is None else scores, self.scores, old)
         full = replace(other, bands={**lacking, **other.bands}, fibermap=fibermap, scores=scores)
         return stack([self[keep], full]) if keep.any() else full
 

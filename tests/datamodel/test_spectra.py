@@ -118,3 +118,12 @@ def test_an_update_by_another_band_keeps_what_is_there() -> None:
     assert (both.bands["b"].mask[2] == SpecMask.NODATA).all()
     assert (both.bands["b"].ivar[2] == 0).all()
     assert late.fibermap["FIBERSTATUS"].tolist() == [2, 2], "the original stays"
+
+
+def test_an_update_without_scores_keeps_those_that_are_there() -> None:
+    scores = np.zeros(2, [("TARGETID", "i8"), ("MEDIAN_B", "f8")])
+    scores["TARGETID"], scores["MEDIAN_B"] = [1, 2], 5.0
+    both = replace(make([1, 2], [7, 7], "br"), scores=scores).update(make([2, 3], [7, 7], "z", seed=2))
+    assert both.scores is not None
+    assert both.scores["TARGETID"].tolist() == [1, 2, 3]
+    assert both.scores["MEDIAN_B"].tolist() == [5, 5, 0]

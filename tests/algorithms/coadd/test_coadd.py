@@ -210,3 +210,8 @@ def test_one_fit_to_all_exposures_is_as_deep_as_all() -> None:
     assert len(all_three.flux) == 1
     ratio = inside(all_three.ivar[0], 15) / inside(one.ivar[0], 15)
     assert np.median(ratio) == pytest.approx(3.0, rel=0.1), "their resolutions differ by 10 and 20 %"
+
+
+def test_nothing_cannot_be_coadded() -> None:
+    with pytest.raises(ValueError, match="no spectra"):
+        coadd(spectra([], b=observed(0, [])))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from algorithms.sky.deviations import measure_changes
 from algorithms.sky.stage import SkySub_QP
 
 LINES = [(5700.0 + 9.7 * i, 4000.0 * (1 + i % 4)) for i in range(60)]
@@ -58,3 +59,16 @@ def test_an_emission_line_of_a_target_on_a_sky_line_is_kept(misjudged, make_cont
     kept = out.flux[6, near].sum() / light[near].sum()
     print(f"{100 * kept:.1f} % of the line kept")
     assert kept == pytest.approx(1.0, abs=0.05)  # its noise is 3 %
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_bin_without_model_beside_a_line_leaves_the_others_to_tell(lost):
+    """A line of 10 bins on a flat sky, 1 % brighter than the model; one bin near its middle has no model."""
+    at = np.arange(60.0)
+    sky = (10.0 + 1e4 * np.exp(-0.5 * ((at - 30) / 2.0) ** 2)).astype(np.float32)[None]
+    flux = (10.0 + 1.01 * (sky - 10.0)).astype(np.float32)
+    sky[0, 30 + lost] = np.nan
+    ivar = np.where(np.isnan(sky), 0.0, 1.0 / 50.0**2).astype(np.float32)
+    changes = measure_changes(5000.0 + at[None], flux, ivar, sky, 30.0, np.array([0]), 100.0)
+    assert np.isfinite(changes.change).all()
+    assert np.isfinite(changes.covariance).all()

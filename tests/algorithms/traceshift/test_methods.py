@@ -135,3 +135,6 @@ def test_a_reference_that_does_not_suit_is_refused(moved: Callable[..., Any], tm
     path.write_text("# wave flux\n7000 1.5\n6999 2\n")
     with pytest.raises(ValueError, match="increasing wavelength"):
         read_spectrum(path)
+    path.write_text("6999 2\n7000 nan\n")
+    with pytest.raises(ValueError, match="finite"):
+        read_spectrum(path)
