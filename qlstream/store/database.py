@@ -170,6 +170,9 @@ class Store:
             self._switch_to_wal()
         with self.write() as conn:
             metadata.create_all(conn)
+            for table in metadata.sorted_tables:  # those of tables that an older qlstream made
+                for index in table.indexes:
+                    index.create(conn, checkfirst=True)
             version = conn.execute(select(about.c.schema_version)).scalar_one_or_none()
             if version is None:
                 conn.execute(insert(about).values(schema_version=SCHEMA_VERSION))

@@ -6,7 +6,7 @@ import threading
 
 import psycopg
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import inspect, select, text, update
 
 from qlstream.store import database
 from qlstream.store.database import Store, StoreAway, StoreError
@@ -193,3 +193,11 @@ def test_postgresql_is_notified_with_the_last_id_only(store, url):
         heard = [notice.payload for notice in listener.notifies(timeout=5, stop_after=1)]
 
     assert heard == [str(last)]
+
+
+def test_a_store_of_before_gets_the_indexes_that_it_lacks(store, another):
+    with store.write() as conn:
+        conn.execute(text("DROP INDEX task_inputs_by_maker"))
+    with another().read() as conn:
+        names = {index["name"] for index in inspect(conn).get_indexes("task_inputs")}
+    assert "task_inputs_by_maker" in names
