@@ -172,5 +172,9 @@ def _tell_failures(console: Console, store: Store, night: int, graph: Mapping[st
             console.print(f"  log: {log_of(graph[row['name']], store.redux)}", highlight=False, soft_wrap=True)
     if len(failed) > _LISTED:
         console.print(f"and {len(failed) - _LISTED} more failed")
+    unknown = [row["name"] for row in ledger.of_state(store, ledger.READY, night) if row["name"] not in graph]
+    if unknown:
+        told = f"{len(unknown)} tasks are left to others, since this plan and these exposures do not ask for them"
+        console.print(f"{told}: {', '.join(unknown[:3])}", highlight=False, soft_wrap=True)
     if blocked:
         console.print(f"{len(blocked)} tasks are blocked, since they need what failed; mend it and run this again")

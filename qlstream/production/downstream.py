@@ -41,7 +41,7 @@ class Downstream:
         count = max(1, (settings.engine.workers or os.cpu_count() or 1) - 1)
         self._production = Production(settings, store, self.plan, {}, workers=count, is_free=self._is_free)
         self._known: set[tuple[int, int, str]] = set()
-        self._looked = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._kinds, why = self.plan.available({"calib": settings.calib, "redux": store.redux})
         for kind, reason in why.items():
             log.warning("offline: no %s: %s", kind, reason)
@@ -54,20 +54,19 @@ class Downstream:
 
     async def finished(self) -> None:
         """Return once all exposures that are done have been reduced as far as they can be."""
-        self._looked.clear()
-        await self._looked.wait()
         while True:
             with suppress(StoreAway):
-                table = await asyncio.to_thread(ledger.states, self.store)
-                if not any(count[state] for count in table.values() for state in (ledger.READY, ledger.RUNNING)):
+                async with self._looking:
+                    await asyncio.to_thread(self._look)
+                if not await asyncio.to_thread(self._is_any_left):
                     return
             await asyncio.sleep(0.1)
 
     async def _watch(self) -> None:
         while True:
             with suppress(StoreAway):
-                await asyncio.to_thread(self._look)
-            self._looked.set()
+                async with self._looking:
+                    await asyncio.to_thread(self._look)
             await asyncio.sleep(LOOK_S)
 
     def _look(self) -> None:
@@ -98,6 +97,11 @@ class Downstream:
             enter(self.store, graph)
             log.info("offline: %d tasks of %s, after %d exposures", len(graph), night, len(found))
         self._known |= fresh
+
+    def _is_any_left(self) -> bool:
+        """Whether a task of ours can or does run; the store may hold those of other nights, which nobody works on."""
+        rows = [row for state in (ledger.READY, ledger.RUNNING) for row in ledger.of_state(self.store, state)]
+        return any(row["name"] in self._production.graph for row in rows)
 
     def _is_free(self) -> bool:
         """Whether the quicklook has nothing to do."""

@@ -6,6 +6,7 @@ import gzip
 import logging
 import os
 import time
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def is_whole(path: Path) -> bool:
             try:
                 with gzip.open(form) if form.suffix == ".gz" else form.open("rb") as file:
                     return file.read(_BLOCK).startswith(b"SIMPLE")
-            except (OSError, EOFError):
+            except (OSError, EOFError, zlib.error):
                 return False
     return False
 

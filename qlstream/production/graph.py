@@ -84,6 +84,11 @@ class Task:
     def arm(self) -> str:
         return self.camera[:1]
 
+    @property
+    def waits_for(self) -> tuple[tuple[str, str, Need], ...]:
+        """Port, task and need of each input that a task makes."""
+        return tuple((s.port, s.task, s.need) for s in self.sources if s.task)
+
     def output(self, port: str) -> Path:
         """The file of one output."""
         return dict(self.outputs)[port]

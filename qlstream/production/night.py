@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from qlstream.calibration.finder import find_calibration
 from qlstream.calibration.tree import CalibrationTreeError
@@ -46,12 +48,12 @@ def raw_exposures(raw: Path, redux: Path, night: int, instrument: str = "auto") 
             continue
         try:
             facts, _ = read_facts(path, place, instrument)
+            fibermap = obtain_fibermap(path, raw, redux, place, instrument, hurry=True).path
         except (BadFile, OSError, ValueError) as error:
             faults.append(f"exposure {expid} cannot be used: {error}")
             continue
         if facts.missing:
             faults.append(f"exposure {expid}: no {', '.join(facts.missing)} in {path}, though its header promises so")
-        fibermap = obtain_fibermap(path, raw, redux, place, instrument, hurry=True).path
         found.append(Exposure(night, expid, facts.flavor, facts.cameras, path, facts.tileid, fibermap))
     return found, faults
 
@@ -63,15 +65,22 @@ def lacking_calibrations(
     kinds = {kind.without for kind in KINDS if kind.without}
     example = {camera: exposure.raw for exposure in exposures for camera in exposure.cameras}
     lacking = set()
-    for camera, path in example.items():
-        try:
-            with FitsFile(path) as fits:
-                header = {**read_exposure_header(path), **fits.header(camera.upper()), "CAMERA": camera}
-            found = find_calibration(header, calib, tonight=False, allow_expired=allow_expired)
-        except (BadFile, CalibrationTreeError, OSError):
-            continue  # the camera's first task meets the same, and tells
-        lacking |= {(camera, kind) for kind in kinds if kind not in found}
+    for path in set(example.values()):
+        for camera, header in _headers(path, [c for c in example if example[c] == path]):
+            with suppress(BadFile, CalibrationTreeError, OSError):  # the camera's first task meets the same, and tells
+                found = find_calibration(header, calib, tonight=False, allow_expired=allow_expired)
+                lacking |= {(camera, kind) for kind in kinds if kind not in found}
     return frozenset(lacking)
+
+
+def _headers(path: Path, cameras: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each camera with its header, of those that can be read; the file is opened once for all of them."""
+    with suppress(BadFile, OSError):  # as above
+        exposure = read_exposure_header(path)
+        with FitsFile(path) as fits:
+            for camera in cameras:
+                if camera.upper() in fits:
+                    yield camera, {**exposure, **fits.header(camera.upper()), "CAMERA": camera}
 
 
 def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> None:
@@ -86,7 +95,7 @@ def enter(store: Store, graph: dict[str, Task], redo: Iterable[str] = ()) -> Non
             task.night,
             task.expid,
             task.camera,
-            tuple((s.port, s.task, s.need) for s in task.sources if s.task),
+            task.waits_for,
             done=task.kind not in again and _is_up_to_date(task),
         )
         for task in graph.values()

@@ -127,7 +127,11 @@ class Production:
             return None
         if trouble := disk_trouble(self.settings):
             raise DiskFull(trouble)
-        return ledger.claim(self.store, SOURCE, nights)
+        return ledger.claim(self.store, SOURCE, nights, self._knows)
+
+    def _knows(self, name: str, inputs: set[ledger.Input]) -> bool:
+        task = self.graph.get(name)
+        return task is not None and set(task.waits_for) == inputs
 
     def _runs_elsewhere(self) -> bool:
         return ledger.are_running(self.store, {task.night for task in list(self.graph.values())})
@@ -158,10 +162,7 @@ class Production:
         ------
         DiskFull, NoWorker : the surroundings fail, not the task
         """
-        task = self.graph.get(claimed.name)
-        if task is None:
-            return Ended(ledger.FAILED, "it is not part of this plan")
-        reason = ""
+        task, reason = self.graph[claimed.name], ""
         for _ in range(_TRIES):
             try:
                 return await worker.run(run_task, task, timeout=self.settings.offline.task_timeout)

@@ -16,6 +16,7 @@ from qlstream.store import tasks as ledger
 from qlstream.store.database import Store
 from qlstream.store.exposures import Facts
 from qlstream.store.jobs import Policy
+from qlstream.store.tasks import NewTask
 
 NIGHT = 20260114
 
@@ -73,3 +74,16 @@ def test_exposures_are_reduced_once_they_are_done_and_only_while_no_camera_waits
             await asyncio.gather(working, return_exceptions=True)
 
         asyncio.run(run())
+
+
+def test_tasks_of_a_night_that_nobody_works_on_are_not_waited_for(settings: Settings) -> None:
+    assert settings.redux is not None
+    with Store.open(None, settings.redux) as store:
+        ledger.put(store, "test", [NewTask("preproc_b0_00000009", "preproc", 0, NIGHT - 1)])
+
+        async def run() -> None:
+            async with asyncio.timeout(20):
+                await Downstream(settings, store).finished()
+
+        asyncio.run(run())
+        assert ledger.states(store) == {"preproc": {"ready": 1}}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import time
+import zlib
 from pathlib import Path
 
 import fitsio
@@ -13,7 +15,7 @@ import pytest
 from qlstream.engine.worker import DiskFull
 from qlstream.instrument import load_instrument
 from qlstream.production import reduce as reducing
-from qlstream.production.execute import log_of
+from qlstream.production.execute import is_whole, log_of
 from qlstream.production.graph import Exposure, build_graph
 from qlstream.production.kinds import KINDS
 from qlstream.production.night import enter
@@ -176,3 +178,30 @@ def test_two_at_the_same_time_share_the_work(settings: Settings, tmp_path: Path)
         done = ledger.of_state(store, "done")
     assert len(done) == len(graph)
     assert {row["attempt"] for row in done} == {1}
+
+
+def test_tasks_of_exposures_that_came_later_are_left_to_who_knows_them(settings: Settings, tmp_path: Path) -> None:
+    assert settings.redux is not None
+    settings.redux.mkdir()
+    every = exposures(tmp_path)
+    with Store.open(None, settings.redux) as store:
+        few, all_ = (
+            build_graph(chosen, load_instrument("mini"), settings.redux, plan().steps) for chosen in (every[:1], every)
+        )
+        enter(store, few)
+        enter(store, all_)
+        asyncio.run(Production(settings, store, plan(), few).run())
+        assert not ledger.of_state(store, "failed")
+        assert {row["name"] for row in ledger.of_state(store, "done")} == set(few)
+        asyncio.run(Production(settings, store, plan(), all_).run())
+        assert len(ledger.of_state(store, "done")) == len(all_)
+
+
+def test_a_corrupt_gzip_file_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "sky.fits.gz"
+    packed = bytearray(gzip.compress(b"SIMPLE  =                    T" * 1000))
+    packed[10:20] = b"\xff" * 10
+    path.write_bytes(packed)
+    with pytest.raises(zlib.error):
+        gzip.decompress(packed)
+    assert not is_whole(path)

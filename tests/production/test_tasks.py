@@ -133,3 +133,44 @@ def test_calibrations_come_before_science(store: Store) -> None:
     claimed = ledger.claim(store, "test")
     assert claimed is not None
     assert claimed.name == "psf_1"
+
+
+def test_what_ended_is_not_given_back(store: Store) -> None:
+    ledger.put(store, "test", [task("a_1", 0)])
+    claimed = ledger.claim(store, "test")
+    assert claimed is not None
+    close(store, claimed, "done")
+    ledger.release(store, "test", [claimed])
+    assert states(store, "a_1") == ["done"]
+
+
+def test_a_running_task_is_made_again_with_inputs_that_were_entered_meanwhile(store: Store) -> None:
+    ledger.put(store, "test", [task("b_1", 1)])
+    running = ledger.claim(store, "test")
+    assert running is not None
+    ledger.put(store, "test", [task("a_2", 0), task("b_1", 1, ("x", "a_2", "any"))])
+    assert states(store, "a_2", "b_1") == ["ready", "running"]
+    close(store, running, "done")
+    assert states(store, "b_1") == ["done"]
+    finish(store, "done")
+    assert states(store, "a_2", "b_1") == ["done", "ready"]
+
+
+def test_a_task_is_made_again_if_an_input_came_after_it_began(store: Store) -> None:
+    ledger.put(store, "test", [task("b_1", 1)])
+    running = ledger.claim(store, "test")
+    assert running is not None
+    ledger.put(store, "test", [task("a_2", 0), task("b_1", 1, ("x", "a_2", "any"))])
+    finish(store, "done")
+    close(store, running, "done")
+    assert states(store, "a_2", "b_1") == ["done", "ready"]
+
+
+def test_a_task_with_other_inputs_than_those_known_is_left_to_others(store: Store) -> None:
+    ledger.put(store, "test", [task("a_1", 0, done=True), task("b_1", 1, ("x", "a_1", "all")), task("c_1", 2)])
+    known: dict[str, set[ledger.Input]] = {"b_1": set(), "c_1": set()}
+    claimed = ledger.claim(store, "test", knows=lambda name, inputs: known.get(name) == inputs)
+    assert claimed is not None
+    assert claimed.name == "c_1"
+    assert ledger.claim(store, "test", knows=lambda name, inputs: known.get(name) == inputs) is None
+    assert states(store, "b_1") == ["ready"]
