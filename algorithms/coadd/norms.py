@@ -86,7 +86,7 @@ def measured_factors(parts: Sequence[Part], nexp: int) -> tuple[Array, Array, Fl
         if not (np.isfinite(level[keep]).all() and (error[keep] < _SURE).all()):
             return np.ones(nexp), np.full(nexp, np.nan), np.ones(nexp, dtype=bool)
         outside = keep & ((level < _RANGE[0]) | (level > _RANGE[1]))
-        if not outside.any() or (keep & ~outside).sum() < 2:
+        if not outside.any() or not (keep & ~outside).any():
             break
         keep &= ~outside
     positive = level > 0

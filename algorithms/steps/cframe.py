@@ -8,7 +8,7 @@ from pydantic import Field
 
 from algorithms.fiberflat.stage import ApplyFiberFlat_QL
 from algorithms.fluxcal.frame import apply_fluxcalib
-from algorithms.fluxcal.stage import seeing_of
+from algorithms.fluxcal.stage import first_number, seeing_of
 from algorithms.scores import frame_scores, with_columns
 from algorithms.sky.framemodel import subtract_model
 from algorithms.steps.surroundings import Surroundings, context_of
@@ -51,7 +51,8 @@ class ProcessExposureStep(FileStep):
         calib, stage = files.get("fluxcalib"), "SKYSUB"
         if calib is not None:
             vectors = read_fluxcalib(calib)
-            found = frame_tsnr2(out, vectors, context.instrument, seeing_of(context.header))
+            seeing = first_number(vectors.meta, ("SEEUSED",), seeing_of(context.header))
+            found = frame_tsnr2(out, vectors, context.instrument, seeing)
             scores = with_columns(out.scores, tsnr2_columns(found, out.camera[:1].upper()))
             out, stage = apply_fluxcalib(replace(out, scores=scores), vectors), "CALIB"
             tree = context_of(frame.meta, self.params).calibration

@@ -140,3 +140,14 @@ def test_two_exposures_cannot_tell_which_one_is_hit() -> None:
     pair.bands["b"].flux[0, 100] += 100
     out = mask_cosmics(pair.bands["b"], Rows.of(pair.fibermap["TARGETID"]), np.ones(len(pair), dtype=bool), 4.0)
     assert (out.mask == 0).all()
+
+
+@pytest.mark.parametrize("dark", [0.0, 0.01, -0.02])
+def test_of_two_exposures_the_one_without_light_is_left_out(dark: float) -> None:
+    rng, truth = np.random.default_rng(5), light(WAVES["b"])
+    flux = 3.0 * truth * np.array([[1.0], [dark]]) + rng.normal(size=(2, truth.size))
+    rows = np.zeros(2, [("TARGETID", "i8"), ("FIBERSTATUS", "i4")])
+    one = coadd(Spectra({"b": Band(WAVES["b"], flux, np.ones(flux.shape), np.zeros(flux.shape, np.uint32))}, rows))
+    assert one.exp_fibermap is not None
+    assert one.exp_fibermap["IN_COADD_B"].tolist() == [True, False]
+    np.testing.assert_allclose(one.bands["b"].flux[0], flux[0])
