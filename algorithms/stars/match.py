@@ -90,13 +90,14 @@ def match_star(parts: Sequence[StarSpectrum], templates: StarTemplates, limits: 
 
     The redshift is that of the template most like a canonical star; at it all templates are compared; from the best of
     them the parameters go downhill on the surface through the templates around it, and the redshift is taken again.
-    Templates should have the same level, since their mixture is one of light.
+    Templates should have the same level, since their mixture is one of light. An arm with fewer good bins than its
+    response has knots takes no part.
 
     Raises
     ------
     ValueError : fewer than 100 good bins
     """
-    counts = [_prepared(part, limits) for part in parts]
+    counts = [c for part in parts if np.count_nonzero((c := _prepared(part, limits)).weight) > c.knots.n]
     if sum(int((c.weight > 0).sum()) for c in counts) < _FEWEST:
         raise ValueError(f"this star has fewer than {_FEWEST} good bins")
     parameters = np.stack([templates.teff, templates.logg, templates.feh], axis=1)

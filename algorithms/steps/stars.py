@@ -36,7 +36,7 @@ from qlstream.pipeline.filestep import FileStep, Port, Report, StepFiles
 Array = NDArray[np.float64]
 
 _LINE_LEVEL = 3.0  # as by default in `cframe` and `sky`
-_WINDOW = r"^[0-9.]+-[0-9.]+$"
+_WINDOW = r"^\d+(\.\d+)?-\d+(\.\d+)?$"
 
 
 class StarStep(FileStep):

@@ -126,6 +126,14 @@ def test_a_star_without_good_bins_is_an_error(grid: StarTemplates, observe: Obse
         match_star(parts, grid, LIMITS)
 
 
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_an_arm_with_hardly_a_good_bin_takes_no_part(grid: StarTemplates, observe: Observe, number: int) -> None:
+    blue, red = observe(6000.0)
+    lost = replace(red, ivar=np.where(np.abs(np.arange(red.wave.size) - 900) < 0.5 * number, red.ivar, 0.0))
+    both, alone = match_star([blue, lost], grid, LIMITS), match_star([blue], grid, LIMITS)
+    assert (both.teff, both.redshift, both.chi2dof) == (alone.teff, alone.redshift, alone.chi2dof)
+
+
 def test_a_mixture_stands_between_its_templates_and_is_redshifted(grid: StarTemplates) -> None:
     coef = np.zeros(len(grid))
     coef[[4, 5]] = 0.25, 0.75
