@@ -140,7 +140,7 @@ def main(name: str, camera: str, seed: int) -> None:
         for stage, work in stages.items():
             spent = seconds(work)
             cost.add_row(exposure.kind, stage, f"{spent:.3f}", f"{spent / unit:.2f}", f"{LIMITS[stage]:.1f}")
-        grid = GridParams().grid(context.arm)
+        grid = GridParams.model_validate({}).grid(context.arm)
         spent = seconds(lambda qframe=qframe, grid=grid: to_common_grid(qframe, grid))
         reference = qframe.nspec * REFERENCE_RESAMPLING
         cost.add_row(exposure.kind, f"  to the grid, 1/{reference / spent:.0f} of the reference's {reference:.0f} s",

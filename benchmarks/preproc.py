@@ -145,7 +145,8 @@ def main(name: str, camera: str, seed: int) -> None:
     )
     table.title = f"Preproc, {name} {camera}; pulls: nmad / rms"
     options = Table("option", "cost beyond the default [D]", title=f"{OPTIONS_OF} exposure")
-    slowest, peak, reads = 0.0, 0.0, []
+    slowest, peak = 0.0, 0.0
+    reads: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_spectrograph_map(folder / "calib")

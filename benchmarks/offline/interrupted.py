@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import fitsio
@@ -145,7 +146,7 @@ def products(redux: Path) -> dict[str, Path]:
     return {str(path.relative_to(redux)): path for path in found}
 
 
-def tasks(redux: Path) -> list[dict[str, object]]:
+def tasks(redux: Path) -> list[dict[str, Any]]:
     """All tasks of the store."""
     with Store.open(None, redux) as store:
         return [dict(row) for state in (ledger.DONE, ledger.FAILED) for row in ledger.of_state(store, state, NIGHT)]

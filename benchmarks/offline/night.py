@@ -123,8 +123,8 @@ class TruthFile:
     @property
     def traces(self) -> XYTraceSet:
         header = fitsio.read_header(str(self.path), ext="XTRACE")
-        series = [self.read(name).astype(float) for name in ("XTRACE", "YTRACE", "XSIG", "YSIG")]
-        return XYTraceSet(series[0], series[1], header["WAVEMIN"], header["WAVEMAX"], header["NPIX_Y"], *series[2:])
+        x, y, xsig, ysig = (self.read(name).astype(float) for name in ("XTRACE", "YTRACE", "XSIG", "YSIG"))
+        return XYTraceSet(x, y, header["WAVEMIN"], header["WAVEMAX"], header["NPIX_Y"], xsig, ysig)
 
     def at(self, name: str, wave: Array) -> Array:
         """(nspec, n) one of its arrays per row, at the wavelengths `wave`."""

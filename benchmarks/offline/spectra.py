@@ -32,7 +32,7 @@ def lines(night: Night, camera: str) -> Iterator[Line]:
     kind = night.targets(night.of_flavor("science")[0]).kind[frames[0].fibers]
 
     weight = [np.where(f.mask == 0, f.ivar, 0.0) for f in frames]
-    implied = sum(weight)
+    implied = np.sum(weight, axis=0)
     ivar = together.ivar[index]
     seen = (implied > 0) & (ivar > 0)
     ratio = np.sqrt(ivar[seen] / implied[seen])

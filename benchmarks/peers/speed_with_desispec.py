@@ -72,7 +72,7 @@ def _preproc(files: Files) -> Callable[[], Any]:
 
     def call() -> Any:
         raw = read_raw(Path(files.of("desi")), files.camera)
-        params = Surroundings(camera=files.camera, calib=files.folder / "calib")
+        params = Surroundings.model_validate({"camera": files.camera, "calib": files.folder / "calib"})
         return Preproc().run(raw, context_of(raw.header, params))
 
     return call
@@ -84,7 +84,7 @@ def _fiberflat(files: Files) -> Callable[[], Any]:
     from qlstream.io.frame import read_frame
 
     frame = read_frame(Path(files.of("frame", LAMP)))
-    return lambda: ComputeFiberflat().run(frame, context_of(frame.meta, Surroundings()))
+    return lambda: ComputeFiberflat().run(frame, context_of(frame.meta, Surroundings.model_validate({})))
 
 
 def _flattened(files: Files) -> tuple[Any, Any]:
@@ -94,7 +94,8 @@ def _flattened(files: Files) -> tuple[Any, Any]:
     from qlstream.io.frame import read_frame
 
     frame = read_frame(Path(files.of("frame")))
-    context = context_of(frame.meta, Surroundings(), FIBERFLAT=read_fiberflat(Path(files.of("fiberflatnight"))))
+    flat = read_fiberflat(Path(files.of("fiberflatnight")))
+    context = context_of(frame.meta, Surroundings.model_validate({}), FIBERFLAT=flat)
     return ApplyFiberFlat_QL().run(frame, context), context
 
 
@@ -130,7 +131,8 @@ def _cframe(files: Files) -> Callable[[], Any]:
     from qlstream.io.sky import read_sky
 
     frame = read_frame(Path(files.of("frame")))
-    context = context_of(frame.meta, Surroundings(), FIBERFLAT=read_fiberflat(Path(files.of("fiberflatnight"))))
+    flat = read_fiberflat(Path(files.of("fiberflatnight")))
+    context = context_of(frame.meta, Surroundings.model_validate({}), FIBERFLAT=flat)
     sky, calib = read_sky(Path(files.of("sky"))), read_fluxcalib(Path(files.of("fluxcalib")))
     return lambda: apply_fluxcalib(subtract_model(ApplyFiberFlat_QL().run(frame, context), sky, 3.0), calib)
 

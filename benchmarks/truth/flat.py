@@ -60,8 +60,9 @@ def _checked(exposed: Exposed) -> Iterator[Line]:
     light = flat_light(arm, wave, exptime) * through.of_arm(wave) / arm.throughput
     fibers = through.of_fibers(wave)
     typical = float(np.median(light * np.median(fibers[exposed.live], axis=0))) / exptime
-    first = max((len(fibers) - Check_FiberFlat.Params().middle) // 2, 0)
-    middle = fibers[first : first + Check_FiberFlat.Params().middle]
+    count = Check_FiberFlat.Params.model_validate({}).middle
+    first = max((len(fibers) - count) // 2, 0)
+    middle = fibers[first : first + count]
     whole = float((light * np.median(middle, axis=0)).sum() * (wave[1] - wave[0])) / exptime
     electrons = typical * exptime * (wave[-1] - wave[0])
     sigma = math.sqrt(1.0 / (electrons * exposed.live.sum()))  # photons of all fibers

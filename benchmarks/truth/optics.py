@@ -95,7 +95,7 @@ def _lamps(exposed: Exposed) -> Iterator[Line]:
     if result is None:
         return
     table, area = result.vectors["LINE_WAVE"], result.vectors["LINE_AREA"]
-    nfiber = Arc_Lines.Params().nfiber
+    nfiber = Arc_Lines.Params.model_validate({}).nfiber
     first = max((len(exposed.live) - nfiber) // 2, 0)
     middle = first + np.flatnonzero(exposed.live[first : first + nfiber])
     half = 5.0 * np.interp(table, exposed.context.arm.wave_on_ccd, exposed.context.arm.dispersion)

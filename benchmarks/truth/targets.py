@@ -107,7 +107,7 @@ def _fiducial(
     result, fibermap = exposed.result("Calculate_SNR"), exposed.context.fibermap
     assert result is not None
     assert fibermap is not None
-    params = Calculate_SNR.Params()
+    params = Calculate_SNR.Params.model_validate({})
     fiducial = 10 ** (0.4 * (22.5 - params.fidmag))
     dimmed, _ = expected.median_snr(np.where(usable, fiducial / np.where(flux > 0, flux, 1.0), np.nan))
     rng = np.random.default_rng(1)
