@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from algorithms.coadd.tables import as_table
 from algorithms.scores import with_columns
 from algorithms.tsnr2.frame import efftime_columns
+from algorithms.tsnr2.tracers import TIMED
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.masks import SpecMask
@@ -67,7 +68,29 @@ def frames2spectra(frames: Mapping[Key, Frame]) -> Spectra:
     numbers = [len(table) for table in tables]
     # what has been joined is let go, so that it is in memory once
     bands = {arm: _joined(arm, spectra.pop(arm), blocks, numbers) for arm in arms}
-    return Spectra(bands, stack_tables(tables), scores=stack_tables(scores), meta=_common_cards(in_order))
+    meta = _common_cards(in_order) | _nominal_cards(cards)
+    return Spectra(bands, stack_tables(tables), scores=stack_tables(scores), meta=meta)
+
+
+def with_all_arms(spectra: Spectra) -> Spectra:
+    """Spectra to which an arm was added, with effective times against what all arms tell in nominal conditions."""
+    if spectra.scores is None:
+        return spectra
+    cards = {
+        arm: {f"NOM{name}": spectra.meta[key] for name in TIMED if (key := f"NOM{name}_{arm.upper()}") in spectra.meta}
+        for arm in spectra.bands
+    }
+    return replace(spectra, scores=with_columns(spectra.scores, efftime_columns(spectra.scores, cards)))
+
+
+def _nominal_cards(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """NOM<tracer>_<ARM>: what TSNR2 an arm has in nominal conditions, from NOM<tracer> of its frames."""
+    return {
+        f"NOM{name}_{arm.upper()}": header[f"NOM{name}"]
+        for arm, header in cards.items()
+        for name in TIMED
+        if f"NOM{name}" in header
+    }
 
 
 def rows_of(frame: Frame, rows: NDArray[np.bool_]) -> Frame:

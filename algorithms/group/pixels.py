@@ -11,7 +11,7 @@ from astropy import units
 from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
-from algorithms.group.frames import Key, frames2spectra, rows_of
+from algorithms.group.frames import Key, frames2spectra, rows_of, with_all_arms
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.frame import Frame
 from qlstream.datamodel.spectra import Spectra
@@ -97,7 +97,10 @@ def spectra_of_pixel(
         return existing
     new = frames2spectra(chosen)
     cards = {"SPGRP": "healpix", "SPGRPVAL": pixel, "HPXPIXEL": pixel, "HPXNSIDE": nside, "HPXNEST": True}
-    both = new if existing is None else existing.update(new)
+    both = new
+    if existing is not None:
+        joined = existing.update(new)
+        both = with_all_arms(replace(joined, meta={**existing.meta, **new.meta, **joined.meta}))
     return replace(both, meta={**both.meta, **cards})
 
 

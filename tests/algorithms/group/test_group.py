@@ -114,16 +114,18 @@ def test_the_cache_forgets_the_oldest() -> None:
     assert [p.name for p in read] == ["a", "b", "c", "b"]
 
 
-def test_scores_of_all_cameras_stand_side_by_side_and_add_up_in_the_coadd() -> None:
-    def scored(camera: str, expid: int, value: float) -> Frame:
-        letter = camera[0].upper()
-        plain = frame(camera, expid, 1.0)
-        assert plain.fibermap is not None
-        table = np.zeros(4, [("TARGETID", "i8"), (f"TSNR2_ELG_{letter}", "f8")])
-        table["TARGETID"] = plain.fibermap.column("TARGETID")
-        table[f"TSNR2_ELG_{letter}"] = value
-        return replace(plain, scores=table, meta={**plain.meta, "NOMELG": 50.0})
+def scored(camera: str, expid: int, value: float) -> Frame:
+    """A frame whose fibers have this TSNR2 for ELG, of which nominal conditions give 50."""
+    letter = camera[0].upper()
+    plain = frame(camera, expid, 1.0)
+    assert plain.fibermap is not None
+    table = np.zeros(4, [("TARGETID", "i8"), (f"TSNR2_ELG_{letter}", "f8")])
+    table["TARGETID"] = plain.fibermap.column("TARGETID")
+    table[f"TSNR2_ELG_{letter}"] = value
+    return replace(plain, scores=table, meta={**plain.meta, "NOMELG": 50.0})
 
+
+def test_scores_of_all_cameras_stand_side_by_side_and_add_up_in_the_coadd() -> None:
     frames = {(NIGHT, e, c): scored(c, e, v) for e, c, v in ((1, "b0", 1.0), (1, "r0", 2.0), (2, "r0", 4.0))}
     spectra = frames2spectra(frames)
     assert spectra.scores is not None
@@ -137,3 +139,19 @@ def test_scores_of_all_cameras_stand_side_by_side_and_add_up_in_the_coadd() -> N
     assert scores["TSNR2_ELG"].tolist() == [7, 3, 7, 7]
     assert scores["EFFTIME_ELG"].tolist() == [70, 30, 70, 70]
     assert scores["TSNR2_ELG"].dtype == np.float32
+
+
+def test_an_arm_that_comes_later_changes_the_effective_times_of_those_before() -> None:
+    """Each arm's is its share of what all arms tell in nominal conditions, in whatever order they come."""
+    pixel = int(pixel_of(np.array([150.0]), np.array([2.0]))[0])
+    early = {(NIGHT, 1, "b0"): scored("b0", 1, 1.0), (NIGHT, 2, "b0"): scored("b0", 2, 3.0)}
+    late = {(NIGHT, 1, "r0"): scored("r0", 1, 2.0)}
+    before = spectra_of_pixel(pixel, early)
+    after, at_once = spectra_of_pixel(pixel, early | late, before), spectra_of_pixel(pixel, early | late)
+    assert before.scores is not None
+    assert before.scores["EFFTIME_ELG_B"].tolist() == [20, 20, 60, 60]
+    for spectra in (after, at_once):
+        assert spectra.scores is not None
+        rows = np.lexsort((spectra.fibermap["TARGETID"], spectra.fibermap["EXPID"]))
+        assert spectra.scores["EFFTIME_ELG_B"][rows].tolist() == [10, 10, 30, 30]
+        assert spectra.scores["EFFTIME_ELG_R"][rows].tolist() == [20, 20, 0, 0]
