@@ -38,9 +38,12 @@ def choose_stars(frame: Frame, stars: StdStars, cuts: StarCuts) -> tuple[NDArray
     Raises
     ------
     MissingCalibration : none is good enough; the message counts what each cut took
+    ValueError : the table of the stars lacks a column
     """
     table = stars.metadata
-    name = color_name(stars)
+    if not len(table):
+        raise MissingCalibration(f"the file of standard stars holds none, so {frame.camera} cannot be calibrated")
+    name = _color(stars)
     here = np.isin(stars.fibers, frame.fibers)
     chi2 = table["CHI2DOF"]
     ebv = table["EBV"] if "EBV" in (table.dtype.names or ()) else np.zeros(len(table))
@@ -67,7 +70,17 @@ def choose_stars(frame: Frame, stars: StdStars, cuts: StarCuts) -> tuple[NDArray
     return np.flatnonzero(good), index, models
 
 
-def color_name(stars: StdStars) -> str:
-    """The colour that the stars were compared in, e.g. "G-R"; the one with a DATA_ and a MODEL_ column."""
+def _color(stars: StdStars) -> str:
+    """The colour that the stars were compared in, e.g. "G-R"; the one with a DATA_ and a MODEL_ column.
+
+    Raises
+    ------
+    ValueError : the table lacks them, or CHI2DOF
+    """
     names = stars.metadata.dtype.names or ()
-    return next(n.removeprefix("DATA_") for n in names if n.startswith("DATA_"))
+    found = [n.removeprefix("DATA_") for n in names if n.startswith("DATA_") and n.replace("DATA_", "MODEL_") in names]
+    if not found or "CHI2DOF" not in names:
+        raise ValueError(
+            f"the table of standard stars has {', '.join(names)}; CHI2DOF, DATA_<color> and MODEL_<color> are needed"
+        )
+    return found[0]

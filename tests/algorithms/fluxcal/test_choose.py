@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,16 @@ def test_a_star_of_unknown_colour_takes_no_part() -> None:
     given = stars()
     given.metadata["DATA_G-R"][1] = np.nan
     assert chosen(given) == np.delete(FIBERS, 1).tolist()
+
+
+def test_a_table_without_stars_or_columns_is_refused() -> None:
+    given = stars()
+    none = replace(
+        given, flux=given.flux[:0], fibers=given.fibers[:0], metadata=given.metadata[:0], coef=given.coef[:0]
+    )
+    with pytest.raises(MissingCalibration, match="holds none"):
+        chosen(none)
+    names = given.metadata.dtype.names or ()
+    for column in ("CHI2DOF", "DATA_G-R", "MODEL_G-R"):
+        with pytest.raises(ValueError, match="are needed"):
+            chosen(replace(given, metadata=given.metadata[[n for n in names if n != column]]))
