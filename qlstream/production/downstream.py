@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 
 from qlstream.instrument import instrument_of
 from qlstream.io.camword import decode_camword
@@ -76,27 +77,37 @@ class Downstream:
             rows = list(conn.execute(query).mappings())
         fresh = {(r["night"], r["expid"], r["identity"]) for r in rows} - self._known
         for night in sorted({night for night, _, _ in fresh}):
-            of_night = [row for row in rows if row["night"] == night]
-            setting = self.settings.instrument
-            instrument = instrument_of({"INSTRUME": of_night[0]["instrument"] or ""}, setting)
-            found = [
-                Exposure(
-                    night,
-                    row["expid"],
-                    row["flavor"],
-                    tuple(decode_camword(row["cameras"] or "")),
-                    Path(row["path"]),
-                    row["tileid"] if row["flavor"] == "science" else None,
-                    Path(row["fibermap"]) if row["fibermap"] else None,
-                )
-                for row in of_night
-            ]
-            lacking = lacking_calibrations(found, self.settings.calib, self.settings.engine.allow_expired)
-            graph = build_graph(found, instrument, self.store.redux, self._kinds, lacking)
-            self._production.graph.update(graph)
-            enter(self.store, graph)
-            log.info("offline: %d tasks of %s, after %d exposures", len(graph), night, len(found))
+            try:
+                self._enter(night, [row for row in rows if row["night"] == night])
+            except (OSError, ValueError) as error:  # the quicklook must not end with it
+                log.error("offline: no tasks of %s, until its next exposure: %s", night, error)
         self._known |= fresh
+
+    def _enter(self, night: int, rows: Sequence[RowMapping]) -> None:
+        """Enter the tasks of a night.
+
+        Raises
+        ------
+        OSError, ValueError : a file that they depend on cannot be read
+        """
+        instrument = instrument_of({"INSTRUME": rows[0]["instrument"] or ""}, self.settings.instrument)
+        found = [
+            Exposure(
+                night,
+                row["expid"],
+                row["flavor"],
+                tuple(decode_camword(row["cameras"] or "")),
+                Path(row["path"]),
+                row["tileid"] if row["flavor"] == "science" else None,
+                Path(row["fibermap"]) if row["fibermap"] else None,
+            )
+            for row in rows
+        ]
+        lacking = lacking_calibrations(found, self.settings.calib, self.settings.engine.allow_expired)
+        graph = build_graph(found, instrument, self.store.redux, self._kinds, lacking)
+        self._production.graph.update(graph)
+        enter(self.store, graph)
+        log.info("offline: %d tasks of %s, after %d exposures", len(graph), night, len(found))
 
     def _is_any_left(self) -> bool:
         """Whether a task of ours can or does run; the store may hold those of other nights, which nobody works on."""
