@@ -73,7 +73,8 @@ class FitPSFStep(FileStep):
         image = read_image(files["preproc"])
         header = image.meta | {"CAMERA": image.camera}
         given = files.get("psf")
-        start = read_psf(given) if given else context_of(header, p).calibration.psf
+        tree = p.model_copy(update={"redux": None})  # the night's PSF came of this arc; again has to be the same
+        start = read_psf(given) if given else context_of(header, tree).calibration.psf
         context = context_of(header, p, PSF=start)
         start = replace(start, hsizex=p.half_size_x or start.hsizex, hsizey=p.half_size_y or start.hsizey)
         table = read_lines(p.line_list) if p.line_list else arc_lines()

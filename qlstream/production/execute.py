@@ -147,7 +147,10 @@ def is_whole(path: Path) -> bool:
 
 
 def _calibration(task: Task, kind: str, settings: Settings) -> Path:
-    """The file of the calibration tree for the camera and time of the task's own input."""
+    """The file of the calibration tree for the camera and time of the task's own input.
+
+    What an earlier run left in the production does not serve: the same task has to come to the same product again.
+    """
     example = next((s.path for s in task.sources if s.path is not None and s.path.exists()), None)
     if example is None:
         raise MissingCalibration(f"{task.name}: no input tells which {kind} it needs")
@@ -155,9 +158,7 @@ def _calibration(task: Task, kind: str, settings: Settings) -> Path:
     header.setdefault("NIGHT", task.night)
     if task.camera:
         header["CAMERA"] = task.camera
-    found = find_calibration(
-        header, settings.calib, prod_dir=settings.redux, tonight=False, allow_expired=settings.engine.allow_expired
-    )
+    found = find_calibration(header, settings.calib, tonight=False, allow_expired=settings.engine.allow_expired)
     return found.file(kind)
 
 

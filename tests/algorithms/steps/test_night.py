@@ -21,6 +21,7 @@ from qlstream.instrument import load_instrument
 from qlstream.io.fluxcalib import read_fluxcalib
 from qlstream.io.frame import read_frame, write_frame
 from qlstream.io.image import read_image
+from qlstream.io.psf import read_psf
 from qlstream.io.sky import read_sky
 from qlstream.io.spectra import read_spectra
 from qlstream.io.stdstars import read_stdstars
@@ -92,6 +93,16 @@ def test_every_task_of_the_graph_leaves_its_product(night: Reduced) -> None:
         "fluxcalib", "cframe", "spectra", "coadd",
     }  # fmt: skip
     assert all(0 <= share <= 1 and what for share, what in night.reports)
+
+
+def test_the_psf_of_an_arc_is_the_same_when_it_is_fitted_again(night: Reduced, tmp_path: Path) -> None:
+    """That of the night, which came of it, does not serve as its start."""
+    (task,) = (t for t in night.tasks.values() if t.kind == "psf" and t.camera == "r0")
+    assert night.output("psfnight", "r0").exists()
+    night.run(replace(task, outputs=(("psf", tmp_path / "again.fits"),)))
+    first, again = read_psf(task.output("psf")), read_psf(tmp_path / "again.fits")
+    np.testing.assert_array_equal(again.traces.xcoef, first.traces.xcoef)
+    np.testing.assert_array_equal(again.traces.ycoef, first.traces.ycoef)
 
 
 def test_products_know_camera_and_exposure(night: Reduced) -> None:
