@@ -609,6 +609,7 @@ _GROUP_OF_RESULT = {
 }
 
 
+_PLACES = {name: n for n, name in enumerate(_ENTRIES)}
 _of_the_site: dict[str, Entry] = {}  # this process serves the pages of one site
 
 
@@ -629,3 +630,9 @@ def explain(metric: str, result: str = "") -> Entry:
     plain = metric.removesuffix("_AMP").replace("_", " ").lower()
     title = f"{plain} by amplifier" if metric.endswith("_AMP") else plain
     return Entry(title, f"A result of {result or metric}.", "", _GROUP_OF_RESULT.get(result, _OTHER))
+
+
+def place_of(metric: str) -> int:
+    """Where a result key stands in the glossary, which goes from the file over the CCD to the sky, causes first."""
+    name = metric if metric in _ENTRIES else metric.removesuffix("_AMP")
+    return _PLACES.get(name, len(_PLACES))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dashboards.glossary import explain
+from dashboards.glossary import explain, place_of
 from dashboards.queries import camera_order
 from dashboards.records import Camera, Exposure, Finding
 from dashboards.status import Status
@@ -25,6 +25,8 @@ class Alert:
     first, last : EXPIDs
     count : of exposures
     is_open : no later exposure of the same kind is free of it
+    help : what to do about it
+    place : of its metric in the glossary, where causes stand before what they bring about; -1 for a failure
     """
 
     status: Status
@@ -37,12 +39,13 @@ class Alert:
     count: int
     is_open: bool = True
     help: str = ""
+    place: int = -1
 
 
 def alerts_of(exposures: Sequence[Exposure]) -> list[Alert]:
-    """What is wrong in a night (or in one exposure): open before past, worst first, then newest first."""
+    """What is wrong in a night (or in one exposure): open first, then worst, newest, and causes first."""
     found = [*_of_failures(exposures), *_of_findings(exposures)]
-    return sorted(found, key=lambda a: (not a.is_open, -a.status.rank, -a.last, a.sentence))
+    return sorted(found, key=lambda a: (not a.is_open, -a.status.rank, -a.last, a.place, a.sentence))
 
 
 def headline(exposure: Exposure) -> str:
@@ -188,6 +191,7 @@ def _of_findings(exposures: Sequence[Exposure]) -> list[Alert]:
             count=len({f.expid for history in histories for f in history}),
             is_open=is_open,
             help=entry.act,
+            place=place_of(metric),
         )
         places_key = tuple(sorted(f"{f.camera}{f.element}" for f in newest))
         alerts[metric, is_open, side, places_key].append(alert)

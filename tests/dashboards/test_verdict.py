@@ -78,6 +78,13 @@ def test_worst_comes_first_and_unknown_values_raise_no_alert():
     assert ranks == [Status.FAILED, Status.ALARM, Status.WARNING]
 
 
+def test_the_cause_is_told_before_what_it_brings_about():
+    """A noisy amplifier shows fewer lit pixels, too, since what is lit is told from the noise."""
+    unlit = replace(finding(9), metric="LITFRAC_AMP", result="Count_Pixels", measured=0.02, normal=(0.1, 0.65), unit="")
+
+    assert headline(exposure(9, camera("r3", unlit, finding(9)))).startswith("Read noise of r3 amp C is 9.3 electron")
+
+
 def test_an_exposure_is_as_bad_as_its_worst_camera_and_good_only_at_the_end():
     running = exposure(1, camera("b0"), camera("r0", state="running"), state="ready")
     alarmed = exposure(1, camera("b0", finding(1, "b0")), camera("r0", state="running"), state="ready")
