@@ -91,7 +91,7 @@ class StarStep(FileStep):
                 frames.append(rows_of(ready, star_targets(ready.fibermap)))
         if not frames:
             raise MissingCalibration("none of these frames has a fibermap, a fiber flat and a sky model")
-        windows = [(float(low), float(high)) for low, high in (window.split("-") for window in p.left_out)]
+        windows = [(min(ends), max(ends)) for ends in ([float(end) for end in w.split("-")] for w in p.left_out)]
         limits = MatchLimits(z_max=p.z_max, template_error=p.template_error, knot_step=p.knot_step, left_out=windows)
         choice = Choice(p.max_stars, p.min_snr, p.delta_color)
         stars = fit_stars(frames, templates, limits, choice, lambda share: report(0.3 + 0.65 * share, "stars"))
