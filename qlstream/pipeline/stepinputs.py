@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qlstream.datamodel.flavor import flavor_of
+from qlstream.io.firstheader import read_first_header
 from qlstream.io.fitsfile import FitsFile
 from qlstream.pipeline.filestep import FileStep, StepFiles
 
@@ -44,11 +45,11 @@ def look(path: Path) -> Told:
     ------
     BadFile, OSError : it is no FITS file, or cannot be read
     """
-    with FitsFile(path) as fits:
-        cards = fits.header(0)
-        first = fits.names[0].upper()
-        if _PRODUCTS.get(first) == "psf" and "PSF" in fits:
-            cards = fits.header("PSF") | cards
+    cards = read_first_header(path)
+    first = str(cards.get("EXTNAME", "")).strip().upper()
+    if _PRODUCTS.get(first) == "psf":
+        with FitsFile(path) as fits:
+            cards = (fits.header("PSF") if "PSF" in fits else {}) | cards
     camera = str(cards.get("CAMERA", "")).strip().lower()
     product = _spectra(cards, camera) if first == "FLUX" else _PRODUCTS.get(first, "")
     try:
