@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.standin import STAND_IN
 from qlstream.io.fiberflat import read_fiberflat
 from qlstream.io.fluxcalib import read_fluxcalib
 from qlstream.io.frame import read_frame
@@ -117,19 +118,10 @@ PRODUCTS: dict[str, tuple[str, str, Callable[[Path], Arrays]]] = {
     "coadd": ("tiles/**/coadd-*.fits*", "desispec.io.read_spectra(f)", _spectra),
 }
 
-# desispec keeps its traces in objects of specter, which is on no package index: a stand-in holds the coefficients
-CHILD = """
-import importlib.util, json, pickle, sys, unittest.mock, warnings
-warnings.simplefilter("ignore")
-import numpy as np
-if importlib.util.find_spec("specter") is None:
-    class TraceSet:
-        def __init__(self, coeff, *args, **kwargs):
-            self._coeff = np.asarray(coeff)
-    for name in ("specter", "specter.psf", "specter.psf.gausshermite", "specter.util", "specter.util.traceset",
-                 "specter.extract", "specter.extract.ex2d"):
-        sys.modules[name] = unittest.mock.MagicMock()
-    sys.modules["specter.util.traceset"].TraceSet = TraceSet
+CHILD = (
+    STAND_IN
+    + """
+import json, pickle
 import desispec, desispec.io
 
 class Members:  # data['flux'] whether it is an attribute or a key
@@ -156,6 +148,7 @@ for product, f, expression, wanted in pickle.load(open("wanted.pickle", "rb")):
     report["products"].append((product, f, verdict))
 json.dump(report, open("report.json", "w"))
 """
+)
 
 
 def main() -> int:

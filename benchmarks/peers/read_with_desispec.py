@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers.standin import STAND_IN
 from qlstream.datamodel.fiberflat import FiberFlat
 from qlstream.datamodel.fibermap import Fibermap
 from qlstream.datamodel.fluxcalib import FluxCalib
@@ -79,19 +80,10 @@ READERS = {
     ),
 }  # fmt: skip
 
-# desispec keeps its traces in objects of specter, which is on no package index: a stand-in holds the coefficients
-CHILD = """
-import importlib.util, json, sys, unittest.mock, warnings
-warnings.simplefilter("ignore")
-import numpy as np
-if importlib.util.find_spec("specter") is None:
-    class TraceSet:
-        def __init__(self, coeff, *args, **kwargs):
-            self._coeff = np.asarray(coeff)
-    for name in ("specter", "specter.psf", "specter.psf.gausshermite", "specter.util", "specter.util.traceset",
-                 "specter.extract", "specter.extract.ex2d"):
-        sys.modules[name] = unittest.mock.MagicMock()
-    sys.modules["specter.util.traceset"].TraceSet = TraceSet
+CHILD = (
+    STAND_IN
+    + """
+import json
 import desispec, desispec.io, desispec.io.fluxcalibration
 import desispec.qproc.io
 readers = json.load(open("readers.json"))
@@ -117,6 +109,7 @@ for kind, (expression, attributes) in readers.items():
         report[kind] = f"{type(error).__name__}: {error}"
 json.dump(report, open("report.json", "w"))
 """
+)
 
 
 def main() -> int:
